@@ -82,6 +82,13 @@ def failing(network: torch.nn.Module, width: int) -> RuntimeError:
     return caught.value
 
 
+def test_an_error_of_the_network_itself_names_no_layer() -> None:
+    linear = torch.nn.Linear(4, 2)
+    error = failing(linear, 5)
+    assert explain(error, linear, lambda network: {}) is None
+    assert explain(error, torch.nn.Sequential(linear), lambda network: {"0": "model"}) is not None
+
+
 def test_a_long_layer_is_named_by_its_class() -> None:
     inner = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(9)))
     network = torch.nn.Sequential(torch.nn.Sequential(inner, torch.nn.Tanh()))

@@ -11,9 +11,10 @@ from support import relative_error
 from torch import nn
 
 from torchlift.converters import convert
+from torchlift.converters.modules.layers.arithmetic import CMul
 from torchlift.converters.modules.packages.cells import find_cells
 from torchlift.converters.modules.packages.neuraltalk2 import CaptionModel
-from torchlift.converters.modules.packages.recurrent import Recurrence
+from torchlift.converters.modules.packages.recurrent import LSTM, Recurrence
 
 #: float64 against float64: only the order of summation differs.
 EXACT = 1e-12
@@ -57,6 +58,27 @@ def test_a_plain_recurrent_cell_is_recognized_by_its_numbers(layer: str, activat
         assert relative_error(continued[0], getattr(torch, activation)(first)) < EXACT
 
 
+class OnePeephole(nn.Module):
+    """A step of an LSTM whose forget gate alone looks at c."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_x, self.of_h = nn.Linear(2, 12), nn.Linear(3, 12, bias=False)
+        self.of_c = CMul([1, 3])
+
+    def forward(self, input: list[torch.Tensor]) -> list[torch.Tensor]:
+        x, h, c = input
+        i, f, g, o = (self.of_x(x) + self.of_h(h)).chunk(4, 1)
+        c = (f + self.of_c(c)).sigmoid() * c + i.sigmoid() * g.tanh()
+        return [o.sigmoid() * c.tanh(), c]
+
+
+def test_an_lstm_with_one_peephole_is_no_cell() -> None:
+    module = LSTM(OnePeephole(), hidden_size=3)
+    assert module(torch.ones(1, 2)).shape == (1, 3)
+    assert find_cells(module) == {}
+
+
 def test_a_step_with_anything_else_behind_it_is_no_cell() -> None:
     assert find_cells(recurrence(lua("nn.Tanh"), lua("nn.Tanh"))) == {}
     assert find_cells(recurrence(lua("nn.Tanh"), linear(3, 3, True))) == {}
@@ -90,11 +112,11 @@ class Core(nn.Module):
 
 
 def test_a_caption_is_read_word_by_word_behind_its_image() -> None:
-    """The image, the start token, then the words; steps behind the last word of all are zeros."""
+    """The image, the start token, then the words; steps behind the longest caption are zeros."""
     torch.manual_seed(0)
     core, table = Core(), nn.Embedding(6, 2)
     model = CaptionModel(core, table, vocab_size=4, rnn_size=3, num_states=1).eval()
-    codes, words = torch.randn(2, 2), torch.tensor([[3, 1], [4, 0], [0, 0], [0, 0]])
+    codes, words = torch.randn(2, 2), torch.tensor([[1, 3], [0, 4], [0, 0], [0, 0]])
     with torch.no_grad():
         state, expected = torch.zeros(2, 3), torch.zeros(6, 2, 5)
         start = torch.full((2,), 5)

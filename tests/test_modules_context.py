@@ -42,6 +42,8 @@ def test_each_layer_keeps_its_own_mode() -> None:
     frozen = lua("nn.Dropout", p=0.5, train=False)
     network = convert(lua("nn.Sequential", frozen, lua("nn.Tanh"), train=True))
     assert [part.training for part in network.modules()] == [True, False, True]
+    # In Lua 0 is true.
+    assert convert(lua("nn.Dropout", p=0.5, train=0)).training
 
 
 def test_modules_side_by_side_are_not_inside_each_other() -> None:

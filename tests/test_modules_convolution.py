@@ -88,10 +88,11 @@ def test_groups_of_cudnn_convolve_apart() -> None:
 
 
 @pytest.mark.covers("nn.SpatialDepthWiseConvolution", compared="outputs")
-@pytest.mark.parametrize("padding", [0, 1])
-def test_depth_wise_convolution_orders_outputs_by_channel(padding: int) -> None:
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (2, 1)])
+def test_depth_wise_convolution_orders_outputs_by_channel(padding: tuple[int, int]) -> None:
     weight, bias, images = torch.randn(2, 3 * 2 * 3), torch.randn(2, 3), torch.randn(2, 3, 6, 9)
-    fields = plane_fields(weight=weight, bias=bias, nOutputPlane=2, padW=padding, padH=padding)
+    pads = {"padH": padding[0], "padW": padding[1]}
+    fields = plane_fields(weight=weight, bias=bias, nOutputPlane=2, **pads)
     outputs = [
         functional.conv2d(
             images[:, c : c + 1],

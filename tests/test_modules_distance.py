@@ -87,3 +87,9 @@ def test_the_second_input_takes_the_shape_of_the_first(name: str) -> None:
     assert expected.shape == (2,)
     assert torch.equal(module([first, second]), expected)
     assert torch.equal(module([first, second.flatten()]), expected)
+
+
+@pytest.mark.parametrize("name", ["DotProduct", "CosineDistance", "PairwiseDistance"])
+def test_what_is_no_batch_of_rows_is_refused(name: str) -> None:
+    with pytest.raises(RuntimeError, match="shape"):
+        convert(lua(f"nn.{name}"))([torch.ones(2, 3, 4), torch.ones(2, 3, 4)])

@@ -203,3 +203,12 @@ def test_fields_that_the_converter_of_another_class_reads_are_read(more: dict[st
     """`nn.LinearNB` is converted like `nn.Linear`."""
     source = lua("nn.LinearNB", weight=np.ones((2, 3)), **more)
     assert notes_of(source) == ([f"{UNUSED}other = 3"] if more else [])
+
+
+@pytest.mark.parametrize("more", [{}, {"other": 3}])
+def test_fields_without_meaning_for_another_class_have_none_for_its_likes(
+    more: dict[str, int],
+) -> None:
+    """`inn.SpatialMaxPooling` is converted like nn's, which keeps the size of its last input."""
+    source = lua("inn.SpatialMaxPooling", **PLANE, iwidth=5, iheight=4, **more)
+    assert notes_of(source) == ([f"{UNUSED}other = 3"] if more else [])

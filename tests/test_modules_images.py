@@ -194,6 +194,26 @@ def test_spatial_normalization_equals_its_definition(
     assert relative_error(convert(layer)(image), centered / deviation.clamp(min=minimum)) < EXACT
 
 
+def test_the_least_deviation_of_an_image_is_a_number_for_the_gradient() -> None:
+    """As in the Lua, whose layer nn.Threshold gets the mean deviation as a number."""
+    filters = {"convo": box_filter(2), "convostd": box_filter(2), "nfeatures": 2}
+    image = rand(2, 5, 6)
+    kernel = torch.full((1, 2, 3, 3), 1 / 9).double()
+    inside = functional.conv2d(torch.ones_like(image)[None], kernel, padding=1)[0]
+    centered = image - functional.conv2d(image[None], kernel, padding=1)[0] / inside
+    squares = functional.conv2d(centered.square()[None], kernel, padding=1)[0]
+    least, to_output = float((squares.sqrt() / inside).mean()), rand(2, 5, 6)
+    own, fixed = (
+        torch.autograd.grad(convert(layer)(leaf), leaf, to_output)[0]
+        for layer in (
+            lua("nn.SpatialNormalization", **filters),
+            lua("nn.SpatialNormalization", **filters, fixedThres=least),
+        )
+        for leaf in [image.clone().requires_grad_()]
+    )
+    assert relative_error(own, fixed) < EXACT
+
+
 @pytest.mark.skipif(not FACES.is_file(), reason="the shared files are not available")
 def test_face_detector_of_2011_equals_its_own_activations() -> None:
     """Each layer is compared with its output in the file, which has six digits."""

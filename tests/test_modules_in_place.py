@@ -94,6 +94,27 @@ def test_what_is_repeated_is_the_memory_of_the_input() -> None:
     assert isinstance(convert(lua("nn.ConcatTable", modules=[first, times(1)])), InPlace)
 
 
+def test_layers_one_behind_the_other_share_what_the_first_handed_on_twice() -> None:
+    """Neither table overwrites what it reads itself: the memory is that of both."""
+    twice = lua("nn.ConcatTable", modules=[lua("nn.Identity"), lua("nn.Identity")])
+    each = lua("nn.ParallelTable", modules=[in_place_relu(), times(3)])
+    network = convert(lua("nn.Sequential", modules=[twice, each])).eval()
+    written, seen = network(X)
+    assert torch.equal(written, X.relu())
+    assert torch.equal(seen, 3 * X.relu())
+
+
+def test_a_bottle_writes_through_the_shape_that_its_module_sees() -> None:
+    """Of a matrix the softmax is along the rows, of three dimensions along the first."""
+    inside = [in_place_relu(), lua("nn.SoftMax")]
+    bottle = lua("nn.Bottle", modules=[lua("nn.Sequential", modules=inside)], nInputDim=2)
+    network = convert(lua("nn.ConcatTable", modules=[bottle, times(1)])).eval()
+    images = torch.stack([X, X + 1, X - 1])
+    found, seen = network(images)
+    assert torch.equal(seen, images.relu())
+    assert torch.equal(found, images.relu().softmax(-1))
+
+
 def test_a_sum_in_place_is_read_by_who_reads_its_first_summand() -> None:
     for index, is_read in ((1, True), (2, False)):
         branches = [lua("nn.CAddTable", inplace=True), lua("nn.SelectTable", index=index), times(1)]

@@ -68,6 +68,15 @@ def test_an_example_without_pairs_is_the_bias(training: bool, columns: int) -> N
     assert torch.equal(module.get_parameter("weight"), fields["weight"])
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_what_a_sparse_layer_divides_by_is_not_trained(training: bool) -> None:
+    """Of the columns in front only the last, a bias, has a gradient."""
+    weight = torch.tensor([[4.0, 0.25, 1.0, 0.5, 3.0], [2.0, 0.5, 1.0, 0.0, 7.0]])
+    module = convert(lua("nn.IndexLinear", weight=weight, bias=torch.zeros(1))).train(training)
+    module([torch.tensor([1]), torch.tensor([2.0])]).sum().backward()
+    assert module.weight.grad.tolist() == [[0, 0, 0, 3, 2 / 4 + 0.5], [0] * 5]
+
+
 def test_fixed_regions_may_have_a_ratio_instead_of_a_size() -> None:
     """Of 13 rows 0.4 are 5 (rounded down), of 9 columns 0.5 are 4."""
     samples = torch.rand(2, 3, 2)
@@ -79,6 +88,30 @@ def test_fixed_regions_may_have_a_ratio_instead_of_a_size() -> None:
     images = torch.randn(2, 3, 13, 9)
     assert by_size(images).shape == (2, 3, 5, 4)
     assert torch.equal(by_ratio(images), by_size(images))
+
+
+@pytest.mark.parametrize("fields", [{}, {"newRandomPool": False}, {"newRandomPool": 1}])
+def test_samples_of_the_last_pass_fix_no_regions(fields: dict[str, Any]) -> None:
+    """Only after `fixPoolingRegions`, which sets `newRandomPool` to true."""
+    window = {"poolSizeW": 2, "poolSizeH": 3, "outH": 5, "outW": 4}
+    last = {"randomSamples": torch.rand(2, 3, 2)}
+    module = layer("nn.SpatialFractionalMaxPooling", **window, **last, **fields)
+    assert isinstance(module, torch.nn.FractionalMaxPool2d)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 2), (3, 1, 2), (1, 1, 2), (1, 2)])
+def test_a_product_with_a_vector_keeps_sizes_of_one(shape: tuple[int, ...]) -> None:
+    matrix, vector = torch.randn(shape), torch.randn(*shape[:-2], 2)
+    product = layer("nn.MV")([matrix, vector])
+    assert product.shape == shape[:-1]
+    torch.testing.assert_close(product, (matrix * vector.unsqueeze(-2)).sum(-1))
+
+
+def test_a_cleared_weight_is_made_of_v_and_g_again() -> None:
+    """`LinearWeightNorm.lua` empties its weight in `clearState`."""
+    fields = {"v": torch.tensor([[3.0, 4.0]]), "g": torch.tensor([[10.0]])}
+    module = layer("nn.LinearWeightNorm", **fields, weight=torch.zeros(0)).eval()
+    assert module(torch.tensor([[1.0, 0.0]])).tolist() == [[6]]
 
 
 def test_a_layer_with_a_normalized_weight_keeps_no_graph_of_its_training() -> None:

@@ -200,11 +200,14 @@ def test_partial_linear_computes_its_partition() -> None:
     assert [tuple(parameter.shape) for parameter in module.parameters()] == [(6, 5), (6,)]
     plain = lua("nn.PartialLinear", network=network, partition=torch.tensor([4.0, 1.0]))
     assert relative_error(convert(plain)(input), (input @ weight.T)[:, [3, 0]]) < 1e-12
-    # All columns in their order are a linear layer, with or without a bias.
-    every = torch.arange(1.0, 7.0)
-    for given in ({"bias": bias}, {}):
-        module = convert(lua("nn.PartialLinear", network=network, partition=every, **given))
-        assert relative_error(module(input), input @ weight.T + given.get("bias", 0)) < 1e-12
+    # All columns in their order are a linear layer, with or without a bias; others are chosen.
+    for order in (torch.arange(6), torch.tensor([5, 0, 3, 1, 4, 2])):
+        for given in ({"bias": bias}, {}):
+            module = convert(
+                lua("nn.PartialLinear", network=network, partition=order + 1.0, **given)
+            )
+            expected = (input @ weight.T + given.get("bias", 0))[:, order]
+            assert relative_error(module(input), expected) < 1e-12
 
 
 @pytest.mark.covers("nn.Cosine", "nn.WeightedEuclidean", compared="outputs")

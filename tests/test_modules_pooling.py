@@ -267,6 +267,9 @@ def test_unpooling_uses_its_own_pooling_layer() -> None:
     copied = copy.deepcopy(model)
     assert torch.equal(copied(images.flip(0)), expected.flip(0))
     assert torch.equal(model(images[0]), expected[0])
+    # Of several passes of the pooling layer the last one counts, once.
+    pooled = [model[0](each) for each in (images.flip(0), images)][1]
+    assert torch.equal(model[2](pooled), expected)
     with pytest.raises(RuntimeError, match="run its pooling layer first"):
         model[2](pooled)
 

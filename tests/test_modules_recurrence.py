@@ -174,6 +174,28 @@ def test_a_sequence_in_two_calls_is_the_sequence_in_one(name: str) -> None:
         assert module.memory is None
 
 
+class TwoSequences(nn.Module):
+    """A layer for each of two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (SeqGRU(4, 3, remember=True) for _ in range(2))
+
+    def forward(self, input: list[torch.Tensor]) -> torch.Tensor:
+        return self.first(input[0]) - self.second(input[1])
+
+
+def test_each_layer_gets_its_states_behind_all_inputs() -> None:
+    module = TwoSequences().double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+        x, y, of_x, of_y = rand(5, 2, 4), rand(5, 2, 4), rand(2, 3), rand(2, 3)
+        output, *after = WithStates(module, 2)([x, y, of_x, of_y])
+        first, second = module.first([of_x, x]), module.second([of_y, y])
+    assert_close([output, *after], [first - second, first[-1], second[-1]])
+
+
 def test_each_direction_of_each_layer_has_states_of_its_own() -> None:
     module = RecurrentLayers("LSTM", 4, 3, 2, bidirectional=True, remember=True).double()
     x, hidden, cell = rand(5, 2, 4), rand(4, 2, 3), rand(4, 2, 3)

@@ -125,6 +125,19 @@ def test_recurrence_starts_from_zeros_of_its_size() -> None:
         assert convert(layer)(torch.ones(1)).tolist() == [1, 0, 0, 0]
 
 
+def test_the_state_before_the_first_of_some_words_is_no_word() -> None:
+    """It has the type of the weights; the input's type is that of indices."""
+    embed = [
+        lua("nn.LookupTable", weight=torch.eye(3).double()),
+        lua("nn.Select", dimension=2, index=1),
+    ]
+    feedback = lua("nn.Linear", weight=torch.eye(3).double(), bias=torch.ones(3).double())
+    both = lua("nn.ParallelTable", modules=[lua("nn.Sequential", modules=embed), feedback])
+    step = lua("nn.Sequential", modules=[both, lua("nn.CAddTable")])
+    layer = lua("nn.Recurrence", recurrentModule=step, outputSize=3, nInputDim=1)
+    assert convert(layer)(torch.tensor([[1], [3]])).tolist() == [[2, 1, 1], [1, 1, 2]]
+
+
 def t7_value(value: Any) -> Any:
     """Return a value as `t7.load` returns it."""
     return lua("x", value=value)["value"]

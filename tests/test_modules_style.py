@@ -67,6 +67,7 @@ def test_gram_matrices_borders_and_losses() -> None:
     shave = convert(lua("nn.ShaveImage", size=1))
     assert torch.equal(shave(maps), maps[:, :, 1:3, 1:4])
     assert torch.equal(shave(maps[0]), maps[0, :, 1:3, 1:4])
+    assert torch.equal(convert(lua("nn.ShaveImage", size=0))(maps), maps)
     watched = convert_recorded(lua("nn.ContentLoss", strength=1, mode="loss"))
     assert torch.equal(watched.module(maps), maps)
     assert "left out" in watched.notes[0].text

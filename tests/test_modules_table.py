@@ -176,6 +176,24 @@ def test_a_negative_dimension_counts_from_the_end_of_the_first_tensor() -> None:
     assert torch.equal(joined, torch.cat([first, second[..., 0]], 1))
 
 
+def test_an_entry_that_is_no_tensor_is_selected_beside_tensors_that_are_trained() -> None:
+    assert layer("SelectTable", index=1)([2, random(3).requires_grad_()]) == 2
+
+
+def test_the_first_of_joined_tensors_gives_the_other_sizes() -> None:
+    """Torch7 copies as many numbers as there are, in the order of memory."""
+    first, second = random(2, 3, 1), random(3, 2, 1)
+    expected = torch.stack([first.flatten(), second.flatten()], 1).reshape(2, 3, 2)
+    assert torch.equal(layer("JoinTable", dimension=3)([first, second]), expected)
+
+
+def test_sums_with_one_tensor_have_its_shape() -> None:
+    column, flat, row = random(2, 1), random(2), random(1, 2)
+    sums = layer("CAddTensorTable")([column, [flat, row]])
+    expected = [column + flat[:, None], column + row.T]
+    assert [each.tolist() for each in sums] == [each.tolist() for each in expected]
+
+
 def test_tables_need_not_be_lists_of_tensors_alone() -> None:
     """`FlattenTable.lua` and `ZipTable.lua` walk through what is numbered (`ipairs`)."""
     a, b, c = random(3, 2)

@@ -116,3 +116,8 @@ def test_a_function_made_in_python_has_the_newest_tag() -> None:
 def test_a_string_that_is_no_text_is_bytes() -> None:
     assert lua_string("é".encode()) == "é"
     assert lua_string(b"\xe9") == b"\xe9"
+
+
+def test_a_vector_of_tds_is_written_in_the_order_of_its_numbers() -> None:
+    vector = LuaObject("tds.Vec", LuaTable({2: "b", 3: "c", 1: "a"}), 0)
+    assert t7.loads(t7.dumps(vector)).fields.to_list() == ["a", "b", "c"]

@@ -158,6 +158,7 @@ def test_arguments_of_layers_are_written(layer: nn.Module) -> None:
         (nn.BatchNorm2d(4, momentum=None), "0: .* has momentum=None"),
         (nn.BatchNorm2d(4, track_running_stats=False), "0: .* has no running statistics"),
         (nn.Flatten(2), "0: .* has other dimensions to flatten"),
+        (nn.Flatten(1, 2), "0: .* has other dimensions to flatten"),
         (View([-1]), "0: .* has a size of -1"),
         (nn.GELU(), "0: GELU has no Torch7 counterpart"),
         # nn.SpatialDropout scales in evaluation mode, nn.Dropout2d in training mode.

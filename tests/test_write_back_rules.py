@@ -189,6 +189,18 @@ def test_functions_of_a_file_keep_what_they_hold() -> None:
     assert (found["name"], found["value"].tolist()) == ("count", [0, 1, 2])
 
 
+def test_a_weight_that_a_function_holds_is_written_with_its_present_values() -> None:
+    weight = np.ones((2, 3))
+    hook = LuaFunction(b"bytecode", LuaTable({1: LuaTable({"value": weight})}))
+    source = LuaObject("nn.Linear", LuaTable({"weight": weight, "hook": hook}))
+    network = convert(t7.loads(t7.dumps(source)))
+    with torch.no_grad():
+        network.weight.fill_(4)
+    written = t7.loads(t7.dumps(to_torch7(network)))
+    assert written["hook"].upvalues[1]["value"] is written["weight"]
+    assert written["weight"].tolist() == [[4, 4, 4]] * 2
+
+
 @pytest.mark.parametrize("name", ["nn.DataParallelTable", "nn.DataParallel"])
 def test_the_first_replica_is_written_in_the_place_of_all(name: str) -> None:
     tanh = [LuaObject("nn.Tanh", LuaTable({"number": n})) for n in (1, 2)]
@@ -212,3 +224,15 @@ def test_an_emptied_buffer_keeps_its_class() -> None:
     for name, values in (("weight", [2]), ("output", [])):
         assert written[name].tolist() == values
         assert written[name].torch_class == "torch.CudaTensor"
+
+
+def test_a_weight_of_another_size_is_written_as_it_is() -> None:
+    """Its layer's `in_features` and `out_features` may be left as they were."""
+    fields = LuaTable({"weight": np.ones((2, 3)), "bias": np.ones(2)})
+    inner = LuaTable.from_list([LuaObject("nn.Linear", fields), LuaObject("nn.Tanh")])
+    network = convert(LuaObject("nn.Sequential", LuaTable({"modules": inner})))
+    network[0].weight = nn.Parameter(torch.full((4, 3), 2.0).double())
+    network[0].bias = nn.Parameter(torch.full((4,), 3.0).double())
+    linear = t7.loads(t7.dumps(to_torch7(network)))["modules"][1]
+    assert linear["weight"].tolist() == [[2, 2, 2]] * 4
+    assert linear["bias"].tolist() == [3] * 4
