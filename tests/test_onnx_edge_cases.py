@@ -282,6 +282,22 @@ def test_each_output_has_its_own_rounding_and_the_largest_error_of_all_is_told(
         assert "on ones 1.0e-02, where rounding may move 3." in found.text
 
 
+@pytest.mark.parametrize(("off", "problem"), [(0.5, "an error of"), (np.nan, "the file has NaN")])
+def test_rows_that_are_steps_of_examples_are_of_their_kinds_in_turn(
+    off: float, problem: str
+) -> None:
+    """Two steps of seven examples: the ninth row is the second step of the zeros."""
+
+    def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+        outputs = np.ones((2 * len(batch.model), 5))
+        actual = outputs.copy()
+        actual[8, 3] += off
+        return [(outputs, actual)]
+
+    found = check_edge_cases(np.zeros((2, 5), np.float32), run_both, 1e-4, False, 0)
+    assert found.text.startswith(f"on zeros {problem}")
+
+
 def test_both_examples_of_another_scale_are_compared() -> None:
     for row in (0, 1):
 
