@@ -78,7 +78,7 @@ class Session:
         try:
             binding = self.runtime.io_binding()
             for name, array in inputs.items():
-                binding.bind_cpu_input(name, np.ascontiguousarray(array))
+                binding.bind_cpu_input(name, np.asarray(array, order="C"))
             for name in outputs or [output.name for output in self.runtime.get_outputs()]:
                 binding.bind_output(name, self.device, self.device_id)
             self.runtime.run_with_iobinding(binding)
