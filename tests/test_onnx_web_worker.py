@@ -18,14 +18,22 @@ from torchlift.converters.onnx.runtimes.session import RuntimeSession
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
-#: Gives the tensor of the same name back; a file of one byte is none, an input `bad` no input.
+#: Gives the tensor of the same name back, the last one first, its numbers behind others in memory; a
+#: file of one byte is none, an input `bad` no input.
 STAND_IN = """
 export const env = { wasm: {}, versions: { web: "9.8.7" } };
+const ARRAYS = {
+  float16: "Uint16Array", bool: "Uint8Array", int64: "BigInt64Array", uint64: "BigUint64Array",
+};
 export class Tensor {
   constructor(type, data, dims) {
     const count = dims.reduce((one, other) => one * other, 1);
     if (data.length !== count) throw new Error(`${data.length} numbers, ${count} expected`);
-    Object.assign(this, { type, data, dims });
+    const kind = ARRAYS[type] ?? `${type[0].toUpperCase()}${type.slice(1)}Array`;
+    if (data.constructor.name !== kind) throw new Error(`${type} in ${data.constructor.name}`);
+    const memory = new data.constructor(count + 2);
+    memory.set(data, 1);
+    Object.assign(this, { type, data: memory.subarray(1, count + 1), dims });
   }
 }
 export const InferenceSession = {
@@ -37,7 +45,7 @@ export const InferenceSession = {
     return {
       async run(feeds, names) {
         if (feeds.bad) throw "no kernel";
-        return Object.fromEntries(names.map((name) => [name, feeds[name]]));
+        return Object.fromEntries(names.toReversed().map((name) => [name, feeds[name]]));
       },
     };
   },
