@@ -18,8 +18,8 @@ from torchlift.converters.onnx.runtimes.session import RuntimeSession
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
-#: Gives the tensor of the same name back, the last one first, its numbers behind others in memory; a
-#: file of one byte is none, an input `bad` no input.
+#: Gives the tensor of the same name back, the last one first, its numbers behind others in memory;
+#: a file of one byte is none, an input `bad` no input.
 STAND_IN = """
 export const env = { wasm: {}, versions: { web: "9.8.7" } };
 const ARRAYS = {
