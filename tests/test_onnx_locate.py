@@ -133,6 +133,29 @@ def test_values_are_compared_where_they_have_the_shape_of_the_models(
     assert found.passed is ("none diverges" in text)
 
 
+def test_each_output_is_compared_under_the_name_that_it_has_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pair_of_two_nodes(tmp_path).onnx_model
+    model.graph.node[0].output[0] = model.graph.node[1].input[0] = "r"
+    model.graph.output.insert(
+        0, helper.make_tensor_value_info("r", TensorProto.FLOAT, ["batch", 3])
+    )
+    onnx.save(model, tmp_path / "f.onnx")
+    pair = ExportPair.open(SavedModel(nn.Identity(), "features"), tmp_path / "f.onnx")
+    relu = np.float32([[0, 1, 2], [0, 0, 0]])
+    torch_values = {"relu": (relu, "0"), "neg": (-relu, "1")}
+    monkeypatch.setattr(divergence, "_torch_values", lambda *_: (torch_values, ["relu", "neg"]))
+    batch = CheckBatch(np.arange(2), relu, relu, is_real=True)
+    for off, text in (
+        (0, "2 nodes compared, none"),
+        (1, "the first node that diverges is n (Neg)"),
+    ):
+        values = {"r": relu, "y": -relu + off}
+        monkeypatch.setattr(divergence, "_onnx_values", lambda *_, found=values: found)
+        assert divergence.check_nodes(pair, [batch], 1e-4).text.startswith(text)
+
+
 @pytest.mark.parametrize(
     ("error", "said"), [(ValueError("a\nb"), "a"), (AssertionError(), "AssertionError")]
 )
