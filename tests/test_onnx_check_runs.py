@@ -125,6 +125,18 @@ def test_accuracy_is_that_of_classes_and_nodes_are_located_on_request(
             check(model, path, inputs, classes=np.resize(classes, count))
 
 
+@pytest.mark.parametrize(("given", "meant"), [(None, "features"), ("logits", "logits")])
+def test_a_file_is_compared_with_what_the_outputs_of_the_model_mean(
+    given: str | None, meant: str, asked: dict[str, tuple[Any, ...]], tmp_path: Path
+) -> None:
+    """Scores that have no row for each example are features, unless somebody says what they are."""
+    model, path = flat(tmp_path / "f.onnx", [4, "batch", 5])
+    details: Any = {} if given is None else {"output_kind": given}
+    check(replace(model, output_kind="logits"), path, **details)
+    for part in ("contents", "runtimes"):
+        assert asked[f"check_{part}"][0].model.output_kind == meant
+
+
 @pytest.mark.parametrize(
     ("changes", "precision", "runs"),
     [
