@@ -94,7 +94,7 @@ def worked(folder: Path, *messages: dict[str, Any], chunks: Any, **given: Any) -
 
 
 def load(**changes: Any) -> dict[str, Any]:
-    card = {"file": "m 1.onnx", "bytes": 5, "image": None}
+    card = {"file": "m #1.onnx", "bytes": 5, "image": None}
     return {"type": "load", "card": card | changes.pop("card", {}), "gpu": False, **changes}
 
 
@@ -104,7 +104,7 @@ CHUNKS = [[1, 2], [3, 4, 5]]
 @pytest.mark.parametrize("gpu", [False, True])
 def test_a_model_is_loaded_whole_and_tells_how_far_it_is(gpu: bool, folder: Path) -> None:
     found = worked(folder, load(gpu=gpu), chunks=CHUNKS)
-    assert found["asked"] == [(folder / "m%201.onnx").as_uri().replace("%25", "%")]
+    assert found["asked"] == [f"{folder.as_uri()}/m%20%231.onnx"]
     first, second, ready = found["messages"]
     assert [first["fraction"], second["fraction"]] == [0.4, 1]
     name = "webgpu" if gpu else "wasm"
@@ -120,9 +120,9 @@ def test_a_model_is_loaded_whole_and_tells_how_far_it_is(gpu: bool, folder: Path
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"chunks": [[1, 2], [3, 4]]}, "m 1.onnx ends after 4 of 5 bytes"),
-        ({"chunks": [[1, 2], [3, 4, 5, 6]]}, "m 1.onnx is another file than the page's"),
-        ({"chunks": CHUNKS, "status": 404}, "m 1.onnx: 404 Not There"),
+        ({"chunks": [[1, 2], [3, 4]]}, "m #1.onnx ends after 4 of 5 bytes"),
+        ({"chunks": [[1, 2], [3, 4, 5, 6]]}, "m #1.onnx is another file than the page's"),
+        ({"chunks": CHUNKS, "status": 404}, "m #1.onnx: 404 Not There"),
         ({"chunks": [[9, 2, 3, 4, 5]]}, "no model"),
     ],
 )
@@ -304,14 +304,33 @@ found.again = [workers.length, worker.ended, workers[1].sent[0].gpu, article.tex
 found.disabled = $("choose").disabled;
 await choose("c.png");
 found.taken = $("results").children.length;
+workers[1].tell({ type: "ready", provider: "webgpu", milliseconds: 1 });
+await choose("d.png");
+workers[1].tell({ type: "result", id: 2, width: 1, height: 1, milliseconds: 1, scores: [1, 0] });
+found.said.push(status());
 """
     found = told(folder, PAGE + script, {"card": CARD, "gpu": True})
     assert (found["left"], found["hidden"], found["focus"]) == (0, True, True)
     assert found["revoked"] == ["blob:0"]
-    assert found["said"][1:] == ["This browser finds no GPU for WebGPU.", False, 1]
+    finds_none = "This browser finds no GPU for WebGPU."
+    assert found["said"][1:] == [finds_none, False, 1, "d.png: cat, 100.0 %"]
     assert found["again"] == [2, True, True, "b.png stopped"]
     # Until the model is there no image is taken.
     assert (found["disabled"], found["taken"]) == (True, 1)
+
+
+def test_a_network_of_images_shows_what_it_made(folder: Path) -> None:
+    script = """
+worker.tell({ type: "ready", provider: "wasm", milliseconds: 1 });
+await choose("a.png");
+const made = { width: 8, height: 10 };
+const sizes = { width: 4, height: 5, milliseconds: 7 };
+worker.tell({ type: "result", id: 0, ...sizes, png: {}, made, counts: [] });
+found = [status(), $("results").children[0].text];
+"""
+    found = told(folder, PAGE + script, {"card": CARD | {"image": {"palette": []}}, "gpu": False})
+    assert found[0] == "a.png: 8×10"
+    assert found[1].startswith("before after ")
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ const submit = async (token) => {
   await settled();
 };
 found = { states: [state()], focus: document.activeElement === $("token") };
+await drop({});
 await submit("wrong");
 found.states.push(state());
 await submit(" s3cret ");
@@ -150,6 +151,9 @@ await drop(given.answer);
 await settled();
 found = { asked: asked.at(-1), ...shown("status", "predictions"), ...hidden("result"),
   image: [...urls.keys()].indexOf($("preview").src) };
+await drop(given.answer);
+await settled();
+found.revoked = revoked.filter(Boolean);
 await drop({ status: 422, text: '{"error": "no image"}' });
 await settled();
 found.error = [$("status").text, $("result").hidden];
@@ -165,6 +169,8 @@ found.other = $("status").text;
     assert options["headers"] == {"Content-Type": "application/octet-stream"}
     assert (found["status"], found["result"], found["image"]) == ("cat, 75.0 %", False, 0)
     assert found["predictions"] == "cat 75.0 % dog 25.0 %"
+    # The image before is given back, and no other.
+    assert found["revoked"] == ["blob:0"]
     assert found["error"] == ["no image", True]
     assert found["other"] == "Bad Gateway"
 
