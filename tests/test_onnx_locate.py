@@ -179,6 +179,21 @@ def test_nodes_that_cannot_be_run_are_a_finding_of_one_line(
     assert given == [2]
 
 
+@pytest.mark.parametrize("of_model", [True, False])
+def test_what_is_no_number_on_one_side_alone_is_a_divergence(
+    of_model: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relu = np.float32([[0, 1, 2], [0, 0, 0]])
+    damaged = np.where(relu == 1, np.nan, relu)
+    torch_values = {"relu": (damaged if of_model else relu, "0"), "neg": (-relu, "1")}
+    monkeypatch.setattr(divergence, "_torch_values", lambda *_: (torch_values, ["neg"]))
+    values = {"relu": relu if of_model else damaged, "y": -relu}
+    monkeypatch.setattr(divergence, "_onnx_values", lambda *_: values)
+    batch = CheckBatch(np.arange(2), relu, relu, is_real=True)
+    found = divergence.check_nodes(pair_of_two_nodes(tmp_path), [batch], 1e-4)
+    assert found.text.startswith("the first node that diverges is  (Relu), layer 0")
+
+
 @pytest.mark.parametrize(("tolerance", "passes"), [(0.25, True), (0.24, False)])
 def test_exactly_what_is_allowed_is_no_divergence(
     tolerance: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
