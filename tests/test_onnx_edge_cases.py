@@ -298,6 +298,17 @@ def test_rows_that_are_steps_of_examples_are_of_their_kinds_in_turn(
     assert found.text.startswith(f"on zeros {problem}")
 
 
+@pytest.mark.parametrize(("off", "tolerance"), [(0.25, 0.25), (0.0, 0.0)])
+def test_exactly_what_is_allowed_is_no_error_of_a_kind(off: float, tolerance: float) -> None:
+    def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+        outputs = np.ones(batch.model.shape)
+        return [(outputs, outputs + off)]
+
+    found = check_edge_cases(np.zeros((2, 5), np.float32), run_both, tolerance, False, 0)
+    assert found.passed, found.text
+    assert found.text.endswith(f"largest error {off:.1e} of the largest output")
+
+
 def test_both_examples_of_another_scale_are_compared() -> None:
     for row in (0, 1):
 

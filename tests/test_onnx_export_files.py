@@ -237,6 +237,20 @@ def test_the_file_that_was_written_holds_any_batch_and_size(
         EXPORT._check_batch(tmp_path / "m.onnx", parse_inputs(inputs))
 
 
+def test_each_input_of_the_file_that_was_written_holds_any_batch(tmp_path: Path) -> None:
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 3])
+        for name, batch in (("a", "batch"), ("b", 2), ("y", "batch"))
+    ]
+    node = helper.make_node("Add", ["a", "b"], ["y"])
+    onnx.save(
+        helper.make_model(helper.make_graph([node], "g", values[:2], values[2:])),
+        tmp_path / "m.onnx",
+    )
+    with pytest.raises(OnnxError, match="no free axis batch: b has the shape 2×3"):
+        EXPORT._check_batch(tmp_path / "m.onnx", parse_inputs("3,3"))
+
+
 def test_example_inputs_say_what_a_network_takes() -> None:
     """Their types too, where they are whole numbers; those of floating point are the network's."""
     tokens, mask = torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 5, dtype=torch.bool)
