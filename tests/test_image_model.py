@@ -66,6 +66,22 @@ def test_an_image_gets_its_border_and_then_the_size_that_the_network_takes(
     assert np.array_equal(model._extended(pixels), pixels[rows][:, columns])
 
 
+def test_an_image_of_one_size_stays_as_the_network_gives_it() -> None:
+    """Neither border nor multiple nor scale are of the image as it was: it has been resized."""
+    steps = ImageToImage(1, "RGB", border=2, multiple=4, scale=2)
+    asked: list[Any] = []
+
+    def enlarge(inputs: np.ndarray) -> np.ndarray:
+        asked.append(inputs.shape)
+        return inputs.repeat(2, 2).repeat(2, 3)
+
+    own = Preprocessing(size=(4, 6))
+    found = ImageModel(stand_in(steps, preprocessing=own, function=enlarge))(
+        np.zeros((9, 9), np.uint8)
+    )
+    assert (asked, found.size) == ([(1, 3, 4, 6)], (12, 8))
+
+
 @pytest.mark.parametrize(
     ("channels", "labels", "kind", "is_map"),
     [

@@ -126,6 +126,17 @@ def test_images_of_two_shapes_keep_their_predictions(tmp_path: Path) -> None:
         assert len(found[name].predictions) == min(3 * size[0] * size[1], 5)
 
 
+def test_an_image_that_cannot_be_cropped_is_named_and_stops_no_other(tmp_path: Path) -> None:
+    for name, side in (("large.png", 6), ("small.png", 3)):
+        Image.new("RGB", (side, side)).save(tmp_path / name)
+    own = Preprocessing("RGB", resize="none", crop=(5, 5))
+    model = Classifier(TorchPredictor(SavedModel(nn.Flatten(), "logits", preprocessing=own), "cpu"))
+    large, small = predict_files(model, find_images([tmp_path]))
+    assert (len(large.predictions), large.problem) == (5, "")
+    assert (small.file, small.predictions) == (tmp_path / "small.png", [])
+    assert small.problem.startswith(f"{tmp_path / 'small.png'}: ")
+
+
 def test_a_graph_for_pixels_takes_whole_numbers_only() -> None:
     pixels = np.array([[0.0, 255.0, 7.0]])
     converted = to_input_dtype(pixels, np.dtype(np.uint8))

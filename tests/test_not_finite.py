@@ -264,17 +264,20 @@ def test_infinite_constants_of_a_graph_are_no_damage(
     assert first_not_finite_weight(tmp_path / "m.onnx") == place
 
 
+@pytest.mark.parametrize("says_length", [True, False])
 @pytest.mark.parametrize(
     ("location", "place"), [("weights", "b[1] is nan (1 of 2"), ("../weights", "")]
 )
 def test_each_constant_in_a_file_beside_is_read_from_its_own_place(
-    location: str, place: str, tmp_path: Path
+    location: str, place: str, says_length: bool, tmp_path: Path
 ) -> None:
     """A file may not name one of another folder: it is left to who opens it."""
     (tmp_path / "inner").mkdir()
     tensors = [onnx.helper.make_tensor(name, 1, [2], bytes(8), raw=True) for name in "ab"]
     for number, tensor in enumerate(tensors):
-        onnx.external_data_helper.set_external_data(tensor, location, 8 * number, 8)
+        # Without a length it goes to the end of the file.
+        length = None if number and not says_length else 8
+        onnx.external_data_helper.set_external_data(tensor, location, 8 * number, length)
         tensor.ClearField("raw_data")
     values = np.array([0, 1, 2, np.nan], "<f4").tobytes()
     (tmp_path / "inner" / location).write_bytes(values)

@@ -11,7 +11,7 @@ from torchlift.converters.onnx.checker.batch_results import compare_outputs
 from torchlift.converters.onnx.checker.check_inputs import CheckBatch
 from torchlift.converters.onnx.checker.comparison import Tie, _predicted_classes, compare
 from torchlift.converters.onnx.checker.profiles import PROFILES
-from torchlift.converters.onnx.checker.thresholds import _errors
+from torchlift.converters.onnx.checker.thresholds import _errors, check_accuracy
 
 
 def test_errors_are_relative_to_the_largest_output_and_say_where() -> None:
@@ -82,6 +82,22 @@ def test_errors_above_the_tolerance_are_counted() -> None:
     expected, actual = np.array([[1.0, 10.0, 3.0]]), np.array([[1.5, 10.0, 3.2]])
     result = compare(expected, actual, np.arange(1), 0.03, is_classifier=False, input_shape=(3,))
     assert (result.above, result.count, result.input_shape) == (1, 3, (3,))
+
+
+@pytest.mark.parametrize(("tolerance", "passes"), [(0.25, True), (0.2499, False)])
+def test_exactly_as_much_as_is_allowed_passes(tolerance: float, passes: bool) -> None:
+    expected, actual = np.array([[1.0, 0.5]]), np.array([[1.0, 0.75]])
+    result = compare(expected, actual, np.arange(1), tolerance, is_classifier=False)
+    assert result.above == (not passes)
+    assert _errors([result], tolerance).passed is passes
+
+
+def test_a_loss_is_counted_in_examples_and_not_in_fractions_of_them() -> None:
+    """0.29 · 100 is less than 29 in floating point."""
+    classes, file = np.zeros(100, int), np.repeat([1, 0], [29, 71])
+    assert check_accuracy(classes, (classes, file), 0, 0.29).passed
+    file[29] = 1
+    assert not check_accuracy(classes, (classes, file), 0, 0.29).passed
 
 
 @pytest.mark.parametrize(("margin", "is_tie"), [(0.25, True), (0.2499, False), (0.3, True)])

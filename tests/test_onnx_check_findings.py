@@ -111,6 +111,7 @@ TEXT = "x batch×3×8×6 float32 → logits batch×5 float32"
         (GOOD, OUT, "3x8x6", {"output_names": ["a", "b"]}, "the name a, b was expected"),
         ({"x": ["n", 3, 8, 6]}, OUT, "3x8x6", {}, "every shape must hold the axis 'batch'"),
         (GOOD, {"logits": [1, 5]}, "3x8x6", {}, "every shape must hold the axis 'batch'"),
+        ({**GOOD, "z": ["n", 4]}, OUT, "3x8x6,4", {}, "every shape must hold the axis 'batch'"),
         (GOOD, {"a": ["batch", 5], "b": [5]}, "3x8x6", {}, "every shape must hold the axis"),
         (GOOD, OUT, "3x8x7", {}, "an input of 3x8x7 was expected"),
         (GOOD, OUT, "3x8x6,4", {}, "inputs of 3x8x6,4 were expected"),

@@ -323,10 +323,13 @@ def test_pytorch_does_not_round_to_tf32_during_a_check(tmp_path: Path) -> None:
     # The caller's choice is back, whether the check ends well or not.
     assert torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cudnn.allow_tf32
-    with pytest.raises(ZeroDivisionError), full_float32():
-        _ = 1 / 0
-    assert torch.backends.cuda.matmul.allow_tf32
-    assert torch.backends.cudnn.allow_tf32
+    # Each has one of its own.
+    for cudnn in (True, False):
+        torch.backends.cudnn.allow_tf32 = cudnn
+        with pytest.raises(ZeroDivisionError), full_float32():
+            _ = 1 / 0
+        assert torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32 is cudnn
 
 
 @pytest.mark.gpu

@@ -127,6 +127,16 @@ def test_a_linear_layer_may_be_a_product_and_a_sum() -> None:
     assert changed("g = Gemm <alpha = 1.0>(d, w, b)", split) == ""
 
 
+@pytest.mark.parametrize("factor", ["alpha = 1.001", "alpha = 1.0, beta = 0.999"])
+def test_a_factor_of_a_linear_layer_is_compared(factor: str) -> None:
+    """One near 1 hardly shows in the outputs; a quantizer leaves such a layer as it is."""
+    other = GRAPH.replace("Gemm <alpha = 1.0>", f"Gemm <{factor}>")
+    for is_int8 in (False, True):
+        model, scaled = structure(GRAPH, is_int8), structure(other, is_int8)
+        assert differences(model, scaled).startswith("Add 1 in the file, 2 in the model, Gemm 1")
+        assert differences(scaled, structure(other, is_int8)) == ""
+
+
 MEASURED = """q, s1, n = DynamicQuantizeLinear(y)
   i = MatMulInteger(q, v_quantized, n)
   f = Cast <to = 1>(i)

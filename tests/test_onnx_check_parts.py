@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx_check_support import failed
 from test_onnx_check_rules import checking, flat
+from torch import nn
 
 from torchlift.converters.onnx import check
+from torchlift.converters.onnx.checker import runtime_checks
 from torchlift.converters.onnx.checker.batch_results import BatchResults
+from torchlift.converters.onnx.checker.check_inputs import CheckBatch
 from torchlift.converters.onnx.checker.report import Finding
 
 PASSED = Finding("part", True, "")
@@ -68,3 +72,35 @@ def test_nothing_is_left_where_a_check_runs(
     assert "run" not in failed(check(*flat(tmp_path / "f.onnx", ["batch", 5])))
     assert not list((tmp_path / "here").iterdir())
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["f.onnx"]
+
+
+def test_a_runtime_is_asked_for_all_outputs_in_the_order_of_the_file() -> None:
+    asked: list[list[str]] = []
+    outputs = [np.zeros((1, 2)), np.ones((1, 3))]
+
+    def run(_: object, names: list[str]) -> list[np.ndarray]:
+        asked.append(names)
+        return outputs
+
+    graph = SimpleNamespace(output=[SimpleNamespace(name=name) for name in ("z", "a")])
+    pair: Any = SimpleNamespace(is_foreign=False, onnx_model=SimpleNamespace(graph=graph))
+    case: Any = SimpleNamespace(feeds={}, expected=outputs)
+    session: Any = SimpleNamespace(run=run)
+    assert runtime_checks._outputs(pair, session, case) is outputs
+    assert asked == [["z", "a"]]
+
+
+def test_a_runtime_gets_what_the_file_takes_and_is_compared_with_what_the_model_does() -> None:
+    """Each has its own preprocessing."""
+    graph = SimpleNamespace(node=[SimpleNamespace(input=["x"])])
+    pair: Any = SimpleNamespace(
+        takes_image=False,
+        onnx_model=SimpleNamespace(graph=graph),
+        file_inputs=lambda array: {"x": array, "unused": array},
+    )
+    of_model, of_file = np.ones((2, 3), np.float32), np.full((2, 3), 7, np.float32)
+    batch = CheckBatch(np.arange(2), of_model, of_file, is_real=True)
+    (case,) = runtime_checks._Cases(pair, nn.Identity(), [batch], [])
+    assert [*case.feeds] == ["x"]
+    assert case.feeds["x"] is of_file
+    assert np.array_equal(case.expected[0], of_model)

@@ -125,6 +125,18 @@ def test_accuracy_is_that_of_classes_and_nodes_are_located_on_request(
             check(model, path, inputs, classes=np.resize(classes, count))
 
 
+@pytest.mark.parametrize(("given", "meant"), [(None, "features"), ("logits", "logits")])
+def test_a_file_is_compared_with_what_the_outputs_of_the_model_mean(
+    given: str | None, meant: str, asked: dict[str, tuple[Any, ...]], tmp_path: Path
+) -> None:
+    """Scores that have no row for each example are features, unless somebody says what they are."""
+    model, path = flat(tmp_path / "f.onnx", [4, "batch", 5])
+    details: Any = {} if given is None else {"output_kind": given}
+    check(replace(model, output_kind="logits"), path, **details)
+    for part in ("contents", "runtimes"):
+        assert asked[f"check_{part}"][0].model.output_kind == meant
+
+
 @pytest.mark.parametrize(
     ("changes", "precision", "runs"),
     [
@@ -272,9 +284,8 @@ def test_a_model_in_double_precision_is_compared_in_single(tmp_path: Path) -> No
     assert np.array_equal(given[0]["x"], inputs * 2)
 
 
-@pytest.mark.usefixtures("asked")
 def test_images_are_compared_where_the_file_takes_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: dict[str, tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file itself, and the network behind its preprocessing, on the provider of the check."""
     given: list[Any] = []
@@ -294,11 +305,16 @@ def test_images_are_compared_where_the_file_takes_one(
     monkeypatch.setattr(checking, "network_of", network_of)
     monkeypatch.setattr(checking, "check_images", images)
     inputs, _ = scores()
-    report = check(model, path, inputs, provider="auto", output_kind="features")
+    report = check(model, path, inputs, provider="auto", locate=True, output_kind="features")
     assert failed(report) == ["images"]
     opened, (pair, network, images_given, provider) = given
     assert (pair is opened, network is behind, images_given is inputs) == (True, True, True)
     assert provider == "auto"
+    # What a file says and what other runtimes run is all of it; weights and nodes are behind.
+    for name in ("contents", "runtimes"):
+        assert asked[f"check_{name}"][0] is opened, name
+    for name in ("reference", "nodes"):
+        assert asked[f"check_{name}"][0] is behind, name
 
 
 def test_predictions_are_those_of_real_examples_and_a_tie_counts_once() -> None:

@@ -125,6 +125,24 @@ def test_a_runtime_that_computes_the_same_passes_and_gets_what_the_file_needs(
     assert check_runtimes(made, batches(), None, LIMITS, []) == []
 
 
+def test_a_file_of_another_program_gets_batches_of_its_size_and_is_asked_for_the_models_output(
+    runtime: Any, tmp_path: Path
+) -> None:
+    """It takes two examples a run, and gives the predicted class beside the scores."""
+    model = pair(tmp_path).onnx_model
+    del model.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    model.graph.output.insert(0, helper.make_tensor_value_info("label", TensorProto.INT64, [2, 1]))
+    model.graph.node.append(helper.make_node("ArgMax", ["z"], ["label"], axis=1))
+    onnx.save(model, tmp_path / "f.onnx")
+    made = ExportPair.open(SavedModel(Sum(), "logits", labels=[*"abc"]), tmp_path / "f.onnx")
+    given = runtime(lambda feeds, _: [np.maximum(feeds["x"].reshape(2, 3), 0)])
+    (found,) = check_runtimes(made, batches(), None, LIMITS, [RUNTIME])
+    assert (found.passed, found.agreeing, found.count) == (True, 3, 3), found.problem
+    assert given[1:3] == [(["x"], ["z"])] * 2
+
+
 def test_a_runtime_that_computes_something_else_fails_with_numbers_and_names(
     runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

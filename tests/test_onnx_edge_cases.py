@@ -308,6 +308,33 @@ def test_each_output_has_its_own_rounding_and_the_largest_error_of_all_is_told(
         assert "on ones 1.0e-02, where rounding may move 3." in found.text
 
 
+@pytest.mark.parametrize(("off", "problem"), [(0.5, "an error of"), (np.nan, "the file has NaN")])
+def test_rows_that_are_steps_of_examples_are_of_their_kinds_in_turn(
+    off: float, problem: str
+) -> None:
+    """Two steps of seven examples: the ninth row is the second step of the zeros."""
+
+    def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+        outputs = np.ones((2 * len(batch.model), 5))
+        actual = outputs.copy()
+        actual[8, 3] += off
+        return [(outputs, actual)]
+
+    found = check_edge_cases(np.zeros((2, 5), np.float32), run_both, 1e-4, False, 0)
+    assert found.text.startswith(f"on zeros {problem}")
+
+
+@pytest.mark.parametrize(("off", "tolerance"), [(0.25, 0.25), (0.0, 0.0)])
+def test_exactly_what_is_allowed_is_no_error_of_a_kind(off: float, tolerance: float) -> None:
+    def run_both(batch: CheckBatch) -> list[tuple[np.ndarray, np.ndarray]]:
+        outputs = np.ones(batch.model.shape)
+        return [(outputs, outputs + off)]
+
+    found = check_edge_cases(np.zeros((2, 5), np.float32), run_both, tolerance, False, 0)
+    assert found.passed, found.text
+    assert found.text.endswith(f"largest error {off:.1e} of the largest output")
+
+
 def test_both_examples_of_another_scale_are_compared() -> None:
     for row in (0, 1):
 

@@ -368,17 +368,18 @@ def test_an_image_and_its_outputs_have_their_axes(color: str, channels: Any) -> 
     count = 1 if color == "gray" else 3
     values = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", count, 4, 4])
-        for name in ("input", "output")
+        for name in ("input", "output", "other")
     ]
-    node = helper.make_node("Relu", ["input"], ["output"])
+    nodes = [helper.make_node("Relu", ["input"], [name]) for name in ("output", "other")]
     model = onnx_ir.from_proto(
-        helper.make_model(helper.make_graph([node], "g", values[:1], values[1:]))
+        helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:]))
     )
     bake_resize(model, Preprocessing(color, (4, 4)))
-    (image,), (output,) = model.graph.inputs, model.graph.outputs
+    (image,), outputs = model.graph.inputs, model.graph.outputs
     assert (image.name, image.dtype) == ("image", onnx_ir.DataType.UINT8)
     assert [str(axis) for axis in image.shape or ()] == ["height", "width", str(channels)]
-    assert [str(axis) for axis in output.shape or ()] == ["1", str(count), "4", "4"]
+    for output in outputs:
+        assert [str(axis) for axis in output.shape or ()] == ["1", str(count), "4", "4"]
 
 
 def test_a_factor_is_tried_up_to_the_longest_side() -> None:

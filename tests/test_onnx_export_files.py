@@ -225,14 +225,30 @@ def test_the_file_that_was_written_holds_any_batch_and_size(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name, shape in (("input", input), ("output", output))
     ]
+    # The first of two outputs holds it always.
+    first = helper.make_tensor_value_info("first", TensorProto.FLOAT, ["batch", 3])
     node = helper.make_node("Identity", ["input"], ["output"])
-    inner = helper.make_graph([node], "graph", values[:1], values[1:])
+    inner = helper.make_graph([node], "graph", values[:1], [first, values[1]])
     onnx.save(helper.make_model(inner), tmp_path / "m.onnx")
     if not said:
         EXPORT._check_batch(tmp_path / "m.onnx", parse_inputs(inputs))
         return
     with pytest.raises(OnnxError, match=said):
         EXPORT._check_batch(tmp_path / "m.onnx", parse_inputs(inputs))
+
+
+def test_each_input_of_the_file_that_was_written_holds_any_batch(tmp_path: Path) -> None:
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 3])
+        for name, batch in (("a", "batch"), ("b", 2), ("y", "batch"))
+    ]
+    node = helper.make_node("Add", ["a", "b"], ["y"])
+    onnx.save(
+        helper.make_model(helper.make_graph([node], "g", values[:2], values[2:])),
+        tmp_path / "m.onnx",
+    )
+    with pytest.raises(OnnxError, match="no free axis batch: b has the shape 2×3"):
+        EXPORT._check_batch(tmp_path / "m.onnx", parse_inputs("3,3"))
 
 
 def test_example_inputs_say_what_a_network_takes() -> None:
@@ -274,19 +290,21 @@ def test_examples_are_counted_where_the_batch_is_in_front(inputs: str, count: in
 def test_states_follow_the_inputs_which_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "torchlift.converters.onnx.exporter.states.WithStates",
-        lambda *_: lambda inputs: [inputs[0], torch.ones(2, 7)],
+        lambda *_: lambda inputs: [inputs[0], torch.ones(2, 7), torch.ones(2, 4, 9)],
     )
     one, two = torch.zeros(2, 3), [torch.zeros(2, 3), torch.zeros(2, 5)]
     for text, example, named in (
-        ("3", one, ["input", "state_1"]),
-        ("x=3", one, ["x", "state_1"]),
-        ("3,5", two, ["input_1", "input_2", "state_1"]),
+        ("3", one, ["input", "state_1", "state_2"]),
+        ("x=3", one, ["x", "state_1", "state_2"]),
+        ("3,5", two, ["input_1", "input_2", "state_1", "state_2"]),
     ):
         inputs = example if isinstance(example, list) else [example]
         _, shapes, found = with_states(nn.Identity(), parse_inputs(text), example)
         assert shapes.names() == named
-        assert [*shapes.leaves()][-1] == InputShape(("N", 7), name="state_1")
-        assert [tuple(each.shape) for each in found] == [*(tuple(i.shape) for i in inputs), (2, 7)]
+        states = [InputShape(("N", 7), name="state_1"), InputShape(("N", 4, 9), name="state_2")]
+        assert [*shapes.leaves()][-2:] == states
+        sizes = [tuple(one.shape) for one in inputs]
+        assert [tuple(each.shape) for each in found] == [*sizes, (2, 7), (2, 4, 9)]
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,23 @@ def test_a_file_of_weights_is_as_long_as_the_last_of_them() -> None:
     assert [*found.items()] == [("other.data", 12), ("w.data", 120)]
 
 
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_each_file_of_weights_is_looked_for(name: str, tmp_path: Path) -> None:
+    made = graph()
+    made.initializer.extend(numpy_helper.from_array(np.ones((3, 2), np.float32), n) for n in "ab")
+    model = helper.make_model(made, ir_version=8)
+    place = {"save_as_external_data": True, "all_tensors_to_one_file": False, "size_threshold": 0}
+    onnx.save(model, tmp_path / "f.onnx", **place)
+    stored = onnx.load(tmp_path / "f.onnx", load_external_data=False)
+    assert [*weight_files(stored)] == ["a", "b"]
+    (tmp_path / name).write_bytes(bytes(8))
+    with pytest.raises(OnnxError, match=rf"its weights in {name}: 8 bytes of 24 are there"):
+        _load_weights(stored, tmp_path / "f.onnx")
+    (tmp_path / name).unlink()
+    with pytest.raises(OnnxError, match=rf"its weights are in {name}, which is missing beside it"):
+        _load_weights(stored, tmp_path / "f.onnx")
+
+
 @pytest.mark.parametrize(("size", "is_whole"), [(24, True), (25, True), (23, False), (0, False)])
 def test_a_file_of_weights_that_is_cut_is_named_with_what_is_there(
     size: int, is_whole: bool, tmp_path: Path

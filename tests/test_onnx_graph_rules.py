@@ -81,7 +81,10 @@ def response_norm(**changes: Any) -> onnx.ModelProto:
         make("Pow", ["sum", "beta"], ["power"]),
         make("Div", ["x", "power"], ["y"]),
     ]
+    if norm["k"] is None:
+        nodes.insert(0, make("ReduceL2", ["input"], ["k"], keepdims=0))
     constants = {name: norm[name] for name in ("exponent", "filled", "alpha", "k", "beta")}
+    constants = {name: number for name, number in constants.items() if number is not None}
     constants |= {name: np.array(norm[name], np.int64) for name in ("pads",)}
     constants["axis"] = np.array([norm["axis"]], np.int64)
     return graph(nodes, constants | ({"channel": np.array([1])} if norm["channels"] == 1 else {}))
@@ -117,6 +120,8 @@ def response_norm(**changes: Any) -> onnx.ModelProto:
         ({"channels": 1, "pool": {"strides": [2, 1, 1]}}, False),
         ({"channels": 1, "pool": {"pads": [1, 0, 0, 1, 0, 0]}}, False),
         ({"pool": {"ceil_mode": 1}}, False),
+        # Computed of the input.
+        ({"k": None}, False),
         # A number for each channel.
         *(
             ({name: np.float32([[[0.3]], [[0.6]], [[0.9]]])}, False)

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from torchlift.converters.onnx.exporter.fp16 import to_half
+from torchlift.converters.onnx.exporter.fp16 import _tidy_casts, to_half
 
 make = helper.make_node
 CONSTANTS = {
@@ -115,6 +115,15 @@ def test_an_output_in_single_precision_may_be_taken_by_other_nodes_too() -> None
     )
     assert is_half(found, "Mul")
     assert not is_half(found, "Softmax")
+
+
+def test_an_input_that_is_given_out_rounded_keeps_its_casts() -> None:
+    """No node computes the input, so that none could give the output instead."""
+    nodes = [make("Cast", ["input"], ["h"], to=10), make("Cast", ["h"], ["y"], to=1)]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "graph", [], [output])
+    _tidy_casts(graph)
+    assert [*graph.node] == nodes
 
 
 def test_a_constant_that_several_nodes_take_in_single_precision_is_not_cast() -> None:

@@ -133,6 +133,29 @@ def test_values_are_compared_where_they_have_the_shape_of_the_models(
     assert found.passed is ("none diverges" in text)
 
 
+def test_each_output_is_compared_under_the_name_that_it_has_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pair_of_two_nodes(tmp_path).onnx_model
+    model.graph.node[0].output[0] = model.graph.node[1].input[0] = "r"
+    model.graph.output.insert(
+        0, helper.make_tensor_value_info("r", TensorProto.FLOAT, ["batch", 3])
+    )
+    onnx.save(model, tmp_path / "f.onnx")
+    pair = ExportPair.open(SavedModel(nn.Identity(), "features"), tmp_path / "f.onnx")
+    relu = np.float32([[0, 1, 2], [0, 0, 0]])
+    torch_values = {"relu": (relu, "0"), "neg": (-relu, "1")}
+    monkeypatch.setattr(divergence, "_torch_values", lambda *_: (torch_values, ["relu", "neg"]))
+    batch = CheckBatch(np.arange(2), relu, relu, is_real=True)
+    for off, text in (
+        (0, "2 nodes compared, none"),
+        (1, "the first node that diverges is n (Neg)"),
+    ):
+        values = {"r": relu, "y": -relu + off}
+        monkeypatch.setattr(divergence, "_onnx_values", lambda *_, found=values: found)
+        assert divergence.check_nodes(pair, [batch], 1e-4).text.startswith(text)
+
+
 @pytest.mark.parametrize(
     ("error", "said"), [(ValueError("a\nb"), "a"), (AssertionError(), "AssertionError")]
 )
@@ -154,6 +177,21 @@ def test_nodes_that_cannot_be_run_are_a_finding_of_one_line(
     found = divergence.check_nodes(pair_of_two_nodes(tmp_path), batches, 1e-4)
     assert found == Finding("locate", False, f"the nodes cannot be run: {said}")
     assert given == [2]
+
+
+@pytest.mark.parametrize("of_model", [True, False])
+def test_what_is_no_number_on_one_side_alone_is_a_divergence(
+    of_model: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relu = np.float32([[0, 1, 2], [0, 0, 0]])
+    damaged = np.where(relu == 1, np.nan, relu)
+    torch_values = {"relu": (damaged if of_model else relu, "0"), "neg": (-relu, "1")}
+    monkeypatch.setattr(divergence, "_torch_values", lambda *_: (torch_values, ["neg"]))
+    values = {"relu": relu if of_model else damaged, "y": -relu}
+    monkeypatch.setattr(divergence, "_onnx_values", lambda *_: values)
+    batch = CheckBatch(np.arange(2), relu, relu, is_real=True)
+    found = divergence.check_nodes(pair_of_two_nodes(tmp_path), [batch], 1e-4)
+    assert found.text.startswith("the first node that diverges is  (Relu), layer 0")
 
 
 @pytest.mark.parametrize(("tolerance", "passes"), [(0.25, True), (0.24, False)])

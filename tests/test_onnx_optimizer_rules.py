@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_optimizer_support import CONSTANTS, NORM, graph, make, operators, run
 
 from torchlift.converters.onnx import OnnxError
@@ -226,10 +226,21 @@ def test_no_two_nodes_have_one_name() -> None:
 
 
 def test_no_trace_of_the_machine_stays_at_any_node_or_value() -> None:
-    model = onnx_ir.from_proto(graph(make("Conv", ["input", "weight", "bias"], ["y"])))
-    inside = model.graph
-    values = [*inside.inputs, *inside.initializers.values(), *inside.outputs]
-    places = [inside, *inside, *values]
+    """In a branch neither."""
+    value = helper.make_tensor_value_info
+    branches = {
+        name: helper.make_graph(
+            [make("Relu", ["a"], [name])], name, [], [value(name, TensorProto.FLOAT, None)]
+        )
+        for name in ("then_branch", "else_branch")
+    }
+    convolution = make("Conv", ["input", "weight", "bias"], ["a"])
+    model = onnx_ir.from_proto(graph(convolution, make("If", ["no"], ["y"], **branches)))
+    graphs = [*model.graphs()]
+    assert len(graphs) == 3
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    outputs = [value for inside in graphs for value in inside.outputs]
+    places = [*graphs, *(node for inside in graphs for node in inside), *values, *outputs]
     for place in places:
         place.metadata_props["pkg.torch.onnx.stack_trace"] = "/home/somebody/net.py"
     _strip_metadata(model)

@@ -221,11 +221,14 @@ def test_a_device_that_is_none_is_an_error(file: Path, text: str, said: str) -> 
         providers.open_session(file, text)
 
 
+@pytest.mark.parametrize(("provider", "rank"), [("cuda:1", "0"), ("cuda", "1"), ("auto", "1")])
 def test_the_second_gpu_is_the_one_that_is_bound(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, monkeypatch: pytest.MonkeyPatch, provider: str, rank: str
 ) -> None:
+    """One that is named, or that of this process, where torchrun started several."""
     runtime = machine(monkeypatch, [CUDA, CPU], [CUDA, CPU], None)
-    session = providers.open_session(file, "cuda:1")
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    session = providers.open_session(file, provider)
     assert (session.device, session.device_id) == ("cuda", 1)
     assert runtime.requested[0][0][1]["device_id"] == 1
 

@@ -171,3 +171,11 @@ def test_of_two_constant_scales_behind_a_product_none_is_taken_for_the_weights()
     )
     found = quantized_constants_of(graph(nodes[0], arrays, *nodes[1:]))
     assert (found.dequantized, [*found.unread]) == ([], ["w"])
+
+
+@pytest.mark.parametrize(("most", "is_fine"), [(16, True), (15, False)])
+def test_from_sixteen_steps_on_numbers_are_compared_by_them(most: int, is_fine: bool) -> None:
+    steps = np.array([[0, -most], [most - 1, 1]], np.int8)
+    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"])
+    (found,) = quantized_constants_of(graph(node, {"w": steps, "s": np.float32(0.5)})).dequantized
+    assert found.is_fine.tolist() == [[is_fine] * 2] * 2

@@ -292,6 +292,41 @@ def test_what_computes_behind_the_last_layer_keeps_its_quantized_input() -> None
     assert [tensor.name for tensor in graph.initializer] == ["s"]
 
 
+def test_each_output_stays_in_float() -> None:
+    nodes = [
+        helper.make_node(kind, [source, "s"], [target])
+        for name in ("a", "b")
+        for kind, source, target in (
+            ("QuantizeLinear", name, f"{name}_q"),
+            ("DequantizeLinear", f"{name}_q", f"{name}_y"),
+        )
+    ]
+    tops = [helper.make_node("Relu", ["x"], [name]) for name in ("a", "b")]
+    outputs = [
+        helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, None) for name in ("a", "b")
+    ]
+    scale = numpy_helper.from_array(np.float32(0.5), "s")
+    graph = helper.make_graph([*tops, *nodes], "g", [], outputs, [scale])
+    ort_quantizer._keep_logits_in_float(graph)
+    found = [(node.op_type, *node.output) for node in graph.node]
+    assert found == [("Relu", "a_y"), ("Relu", "b_y")]
+
+
+def test_whole_steps_that_no_node_computes_are_no_scores() -> None:
+    """A graph may give out a weight: nothing in float stands before it."""
+    constants = {"w_quantized": np.int8([[3]]), "s": np.float32(0.5)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w_quantized", "s"], ["w"]),
+        helper.make_node("Transpose", ["w"], ["y"]),
+    ]
+    stored = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    value = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "g", [], [value], stored)
+    ort_quantizer._keep_logits_in_float(graph)
+    assert [*graph.node] == nodes
+    assert [tensor.name for tensor in graph.initializer] == [*constants]
+
+
 def test_advice_and_prints_of_the_quantizer_are_kept_off_the_streams(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

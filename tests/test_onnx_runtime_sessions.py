@@ -71,6 +71,20 @@ def test_a_program_gets_the_file_a_folder_and_its_precision(
             assert (session.version, session.arithmetic) == (path, str(found))
 
 
+def test_nothing_is_left_of_a_program_that_was_interrupted_while_it_opened_a_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RuntimeSession, "_answer", interrupt)
+    session = RuntimeSession(program("import time; time.sleep(60)"), folder / "sub.onnx")
+    with pytest.raises(KeyboardInterrupt):
+        session.__enter__()
+    assert session._process.returncode is not None
+    assert not Path(session._folder.name).exists()
+
+
 def test_the_last_line_that_a_program_wrote_says_why_it_died(folder: Path) -> None:
     text = "import sys; print('a warning', file=sys.stderr); sys.exit('no such CPU\\n \\n')"
     session = RuntimeSession(program(text), folder / "sub.onnx")

@@ -225,6 +225,10 @@ def test_a_run_that_goes_on_computes_the_batches_of_one_that_does_not() -> None:
     found = [name for name, _, _ in _results(sources, range(5, 11), 4)]
     assert found == ["a5", "a6", "b0", "b1", "b2", "b3"]
     assert asked == [("a", 4), ("b", 0)]
+    # The batches of an input are counted from its own first image.
+    asked.clear()
+    assert [name for name, _, _ in _results(sources, range(12, 13), 4)] == ["b5"]
+    assert asked == [("b", 4)]
 
 
 def test_several_processes_need_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,11 +75,15 @@ def test_only_whole_numbers_of_pixels_become_bytes() -> None:
 
 
 def test_a_network_takes_bytes_as_numbers_and_as_many_labels_as_scores() -> None:
-    inputs = np.array([[[[0, 255]]]], np.uint8)
-    scores = flat()(inputs)
+    scores = flat()(inputs := np.array([[[[0, 255]]]], np.uint8))
     assert (scores.tolist(), scores.dtype) == ([[0, 255]], np.float32)
     with pytest.raises(LabelsError, match="3"):
         flat(["a", "b", "c"])(inputs)
+    # Of a map of classes there is a label for each channel.
+    maps = TorchPredictor(SavedModel(nn.Identity(), "features", labels=["a", "b"]), "cpu")
+    assert maps(np.zeros((1, 2, 4, 4), np.float32)).shape == (1, 2, 4, 4)
+    with pytest.raises(LabelsError, match="3"):
+        maps(np.zeros((1, 3, 4, 4), np.float32))
 
 
 def test_the_suffix_of_an_exported_file_may_be_in_capitals(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_outputs_are_where_the_provider_computes(provider: str, device: str) -> 
 
     class Binding:
         def bind_cpu_input(self, name: str, array: np.ndarray) -> None:
-            bound.append((name, array.flags.c_contiguous))
+            bound.append((name, array.flags.c_contiguous, array.shape))
 
         def bind_output(self, *place: Any) -> None:
             bound.append(place)
@@ -55,9 +55,11 @@ def test_outputs_are_where_the_provider_computes(provider: str, device: str) -> 
     )
     session = Session(runtime, provider, device_id=3)
     assert session.device == device
-    (found,) = session.run({"x": np.ones((3, 2)).T})
+    # A single number stays one, and no list of one.
+    (found,) = session.run({"x": np.ones((3, 2)).T, "n": np.array(7)})
     assert found.tolist() == [1, 1]
-    assert bound == [("x", True), ("y", device, 3), ("z", device, 3)]
+    inputs = [("x", True, (2, 3)), ("n", True, ())]
+    assert bound == [*inputs, ("y", device, 3), ("z", device, 3)]
     bound.clear()
     session.run({}, ["z"])
     assert bound == [("z", device, 3)]

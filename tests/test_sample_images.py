@@ -18,7 +18,8 @@ from PIL import Image
 from torch import nn
 
 from torchlift.cli.main import main
-from torchlift.cli.model_options import OutputOptions
+from torchlift.cli.model_options import ModelOptions, OutputOptions
+from torchlift.cli.sample import sample
 from torchlift.cli.sample_images import sample_images
 from torchlift.converters.images.image_to_image import ImageToImage
 from torchlift.converters.inference import InferenceError, OnnxPredictor, TorchPredictor
@@ -146,6 +147,23 @@ def test_options_of_texts_and_of_images_exclude_each_other(
 ) -> None:
     assert main(["sample", "model", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_images_get_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        "torchlift.cli.sample.sample_images", lambda *given, **named: seen.append((given, named))
+    )
+    options: dict[str, Any] = {
+        "seed": 7,
+        "noise": "uniform",
+        "provider": "cuda",
+        "overwrite": True,
+        "output_options": OutputOptions(output_color="BGR"),
+    }
+    sample("m.t7", grid=(2, 3), output="x.png", at="netG", plugin="p.py", **options)
+    opened = {"model_options": ModelOptions(at="netG", plugin="p.py")}
+    assert seen == [(("m.t7", "x.png", (2, 3)), options | opened)]
 
 
 def sampled(network: nn.Module, folder: Path, **options: Any) -> tuple[Any, np.ndarray]:

@@ -6,6 +6,7 @@ what is counted is what happened.
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,24 @@ def test_as_many_classes_are_listed_as_are_asked_for(
     (answer,) = answers(model, ("POST", "/predict" + (f"?top={top}" if top else ""), IMAGE))
     (result,) = answer.json["results"]
     assert len(result["predictions"]) == count
+
+
+def test_a_packed_answer_says_how_long_its_json_is_before_it_was_packed(model: Path) -> None:
+    request = {**json.loads(REQUEST), "parameters": {"binary_data_output": True}}
+    body = json.dumps(request).encode()
+    plain, packed = answers(
+        model, ("POST", INFER, body), ("POST", INFER, body, {"Accept-Encoding": "gzip"})
+    )
+    assert "content-encoding" not in plain.headers
+    assert (packed.headers["content-encoding"], packed.headers["vary"]) == (
+        "gzip",
+        "Accept-Encoding",
+    )
+    assert gzip.decompress(packed.body) == plain.body
+    for answer in (plain, packed):
+        length = int(answer.headers["inference-header-content-length"])
+        assert json.loads(plain.body[:length])["outputs"][0]["shape"] == [1, 10]
+        assert answer.headers["content-type"] == "application/octet-stream"
 
 
 def test_what_an_address_does_not_take_is_said_with_what_it_takes(model: Path) -> None:

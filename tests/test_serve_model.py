@@ -158,8 +158,9 @@ def test_metadata_and_configuration_name_the_model(tmp_path: Path) -> None:
     found = config(model, SETTINGS)
     assert found["instance_group"] == [{"name": "m", "kind": "KIND_CPU", "count": 1}]
     assert found["version_policy"] == {"all": {}}
-    model.provider = "CUDAExecutionProvider"
-    assert config(model, SETTINGS)["instance_group"][0]["kind"] == "KIND_GPU"
+    for name, kind in (("CUDA", "GPU"), ("Tensorrt", "GPU"), ("OpenVINO", "CPU"), ("CPU", "CPU")):
+        model.provider = f"{name}ExecutionProvider"
+        assert config(model, SETTINGS)["instance_group"][0]["kind"] == f"KIND_{kind}"
 
 
 def test_texts_go_through(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_values_that_do_not_fit_are_named(datatype: str, data: Any, problem: str
         ("BYTES", b"\1\0\0\0a\1\0\0", "ends within a text"),
         ("BYTES", b"\1\0\0\0a\2\0\0\0b", "ends within a text"),
         ("BYTES", b"\1\0\0\0a", "holds 1 texts, its shape 2"),
+        ("BYTES", b"\1\0\0\0a" * 3, "holds 3 texts, its shape 2"),
         ("BYTES", b"\1\0\0\0\xff\0\0\0\0", "no UTF-8"),
     ],
 )

@@ -34,7 +34,11 @@ from torchlift.converters.inference.text import (
     torch_language_model,
 )
 from torchlift.converters.inference.text.language_model import log_softmax
-from torchlift.converters.inference.text.onnx_language_model import _interface
+from torchlift.converters.inference.text.onnx_language_model import (
+    OnnxLanguageModel,
+    _Interface,
+    _interface,
+)
 from torchlift.converters.inference.text.sampling import _draw
 from torchlift.converters.inference.text.torch_language_model import _log_probabilities
 from torchlift.converters.input_shapes import parse_inputs
@@ -145,6 +149,25 @@ def test_a_step_reads_one_token_at_a_time_and_keeps_its_state(
     whole, _ = model.read(long[:-1], model.start())
     loss = -whole[np.arange(399), long[1:]].mean()
     assert text_loss(model, long).loss == pytest.approx(loss, rel=1e-9)
+
+
+def test_each_of_several_states_goes_back_to_its_own_input() -> None:
+    model = object.__new__(OnnxLanguageModel)
+    states = {"state_1": (1, 1), "state_2": (1, 1)}
+    model._interface = _Interface(
+        "x", np.dtype(np.int64), 1, 0, True, 0, states, ["y", "new_state_1", "new_state_2"]
+    )
+    asked: list[Any] = []
+
+    def run(outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        asked.append((outputs, feeds["x"].tolist()))
+        return [np.zeros((1, 2)), feeds["state_1"] + 1, feeds["state_2"] * 3]
+
+    model._run = run
+    rows, after = model.read([0, 1, 0], [np.zeros((1, 1)), np.ones((1, 1))])
+    assert rows.shape == (3, 2)
+    assert [state.tolist() for state in after] == [[[3]], [[27]]]
+    assert asked == [(["y", "new_state_1", "new_state_2"], [token]) for token in (1, 2, 1)]
 
 
 def test_the_vocabulary_that_is_given_counts_over_that_of_the_file(tmp_path: Path) -> None:

@@ -85,6 +85,26 @@ def test_free_axes_and_single_numbers(
         )
 
 
+@pytest.mark.parametrize(
+    ("outputs", "batches"),
+    [
+        ([["n", 2]], 32),
+        ([["n", 2], ["n"]], 32),
+        ([["n", 2], [2]], 0),
+        ([["n", 2], ["m", 2]], 0),
+        ([["n", "n"]], 0),
+        ([[]], 0),
+    ],
+)
+def test_examples_are_batched_where_each_output_has_them_in_front(
+    outputs: list[list[Any]], batches: int, tmp_path: Path
+) -> None:
+    tensors = [tensor(f"y{number}", shape) for number, shape in enumerate(outputs)]
+    said = read(tmp_path, described([tensor("x", ["n", 3])], tensors))
+    assert said.max_batch_size == batches
+    assert said.HasField("dynamic_batching") is bool(batches)
+
+
 @pytest.mark.parametrize("dtype", [None, "bfloat16", "str", "complex64", "my_bool"])
 def test_a_type_that_triton_lacks_is_named(dtype: str | None) -> None:
     given = [tensor("odd", ["n", 3], dtype)]

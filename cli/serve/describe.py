@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...converters.inference.provider_options import ON_GPU, PROVIDERS
 from .model import ServedModel
 from .settings import Settings
 from .tensors import Tensor
 
 _PLATFORM = "onnxruntime_onnx"
+
+#: OpenVINO runs on the CPU.
+_GPU = tuple(PROVIDERS[name] for name in ON_GPU)
 
 
 def metadata(model: ServedModel, versions: Sequence[str]) -> dict[str, Any]:
@@ -47,7 +51,7 @@ def config(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "instance_group": [
             {
                 "name": model.name,
-                "kind": "KIND_CPU" if model.provider.startswith("CPU") else "KIND_GPU",
+                "kind": "KIND_GPU" if model.provider in _GPU else "KIND_CPU",
                 "count": 1,
             }
         ],

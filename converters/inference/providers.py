@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ class Session:
         try:
             binding = self.runtime.io_binding()
             for name, array in inputs.items():
-                binding.bind_cpu_input(name, np.ascontiguousarray(array))
+                binding.bind_cpu_input(name, np.asarray(array, order="C"))
             for name in outputs or [output.name for output in self.runtime.get_outputs()]:
                 binding.bind_output(name, self.device, self.device_id)
             self.runtime.run_with_iobinding(binding)
@@ -141,7 +141,7 @@ def open_session(
             raise ProviderError(f"{error}{remedy}") from error
     if driver_problem():
         session = _start(os.fspath(file), ProviderChoice("cpu"), options)
-        return Session(session.runtime, session.provider, "runs on the CPU: no NVIDIA GPU here")
+        return replace(session, note="runs on the CPU: no NVIDIA GPU here")
     problems = []
     for name in _AUTO:
         try:
@@ -150,7 +150,7 @@ def open_session(
             problems.append(str(error))
         else:
             note = f"runs on {session.provider}: {'; '.join(problems)}" if problems else ""
-            return Session(session.runtime, session.provider, note)
+            return replace(session, note=note)
     raise ProviderError("; ".join(problems))
 
 

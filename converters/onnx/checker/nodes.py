@@ -75,7 +75,7 @@ class Structure:
         attributes = sorted(
             _attribute(value) for value in node.attributes.values() if not _is_default(node, value)
         )
-        if operator in ("Gemm", "MatMulInteger"):
+        if operator == "MatMulInteger" or (operator == "Gemm" and _is_plain_product(node)):
             # A quantizer splits a Gemm into a MatMul and an Add.
             self.operators["MatMul"] += 1
             product = _hash("MatMul", *inputs[:2])
@@ -123,6 +123,11 @@ def _hash(*parts: str) -> str:
 
 def _is_float_cast(node: onnx_ir.Node) -> bool:
     return node.op_type == "Cast" and node.attributes["to"].as_int() in _FLOATS
+
+
+def _is_plain_product(node: onnx_ir.Node) -> bool:
+    """Whether a Gemm multiplies and adds without further factors, which no quantizer splits."""
+    return all(node.attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta"))
 
 
 def _starts_at_zero(node: onnx_ir.Node) -> bool:

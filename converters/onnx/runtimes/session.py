@@ -89,7 +89,7 @@ class RuntimeSession:
         """
         folder = Path(self._folder.name)
         for index, array in enumerate(inputs.values()):
-            np.save(folder / f"input-{index}.npy", np.ascontiguousarray(array))
+            np.save(folder / f"input-{index}.npy", np.asarray(array, order="C"))
         request = json.dumps({"inputs": list(inputs), "outputs": list(outputs)})
         shapes = ", ".join("×".join(map(str, array.shape)) for array in inputs.values())
         # Where it has died, the answer says how.
