@@ -256,6 +256,13 @@ def test_each_output_is_taken_once_and_away_from_a_cut(
     assert taken == list(range(outputs))
 
 
+def test_no_tile_begins_where_the_outputs_end() -> None:
+    """What is left of the image there may be smaller than the network's windows."""
+    valid = Tiling(1, Fraction(1), lost=4, before=0, after=0)
+    assert list(valid.windows(10, 6)) == [(slice(0, 10), slice(0, None))]
+    assert len(list(valid.windows(11, 6))) == 2
+
+
 @pytest.mark.slow
 def test_a_large_image_in_tiles_from_the_command_line(tmp_path: Path) -> None:
     model = SavedModel(network("down and up"), "features", preprocessing=Preprocessing("RGB"))
