@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoint_support import convolution, linear, sequential, view, write
 from saved_support import tiny
 from torch import nn
 
@@ -220,6 +221,20 @@ def test_what_cannot_be_written_back_to_torch7_is_said_once(
         assert not (folder / "torch7.t7").exists()
         notes = load(folder).notes
         assert notes.count("cannot be written back to .t7: no such layer") == 1
+
+
+def test_a_layer_that_was_replaced_is_written_back_with_the_size_that_is_known(
+    tmp_path: Path,
+) -> None:
+    layers = convolution(1, 2, 3), view(18), linear(18, 2)
+    model = open_model(write(sequential(*layers), tmp_path), input="1x5x5")
+    model.module[1] = nn.Flatten()
+    folder = save(model, tmp_path / "m")
+    assert t7.load(folder / "torch7.t7").class_name == "torchlift.Skeleton"
+    again = load(folder)
+    assert not any("written back" in note for note in again.notes)
+    written = t7.load(saved.save_t7(again, tmp_path / "m.t7"))["modules"][2]
+    assert (written.class_name, written["size"].tolist()) == ("nn.View", [18])
 
 
 def test_errors_of_a_model_that_was_opened_name_the_layer(tmp_path: Path) -> None:

@@ -316,6 +316,9 @@ def test_the_first_layers_of_a_file_are_those_that_get_its_input() -> None:
         (np.zeros((5, 3, 8, 8)), (3, 8, 8)),
         (np.zeros((3, 8, 8)), (3, 8, 8)),
         (np.array([5, 3, 8, 8]), (3, 8, 8)),
+        # An input of whole numbers, such as bytes, is no list of sizes.
+        (np.zeros((5, 3, 8, 8), np.uint8), (3, 8, 8)),
+        (np.zeros((5, 3, 8, 8), np.int64), (3, 8, 8)),
         (np.array([3, 8, 2**14]), (3, 8, 2**14)),
         (np.array([3, 8, 2**14 + 1]), None),
         (np.array([3, 0, 8]), None),
