@@ -230,6 +230,8 @@ def test_outputs_of_the_whole_image_or_of_chance_are_no_tiles() -> None:
         Tiling(1, Fraction(1), 0, 0, 0),
         Tiling(1, Fraction(1), 0, 3, 2),
         Tiling(1, Fraction(1), 6, 3, 2),
+        Tiling(1, Fraction(1), -2, 2, 2),
+        Tiling(2, Fraction(2), -4, 3, 1),
         Tiling(4, Fraction(1), 0, 5, 9),
         Tiling(1, Fraction(2), 8, 3, 5),
         Tiling(2, Fraction(1, 2), 1, 1, 2),
