@@ -313,33 +313,6 @@ def test_settings_are_compared_as_json_holds_them(tmp_path: Path) -> None:
     assert write_all(tmp_path / "r.jsonl", resume="auto", facts=facts) == 4
 
 
-@pytest.mark.parametrize(("before", "now"), [("ab", "cd"), (None, "cd"), ("ab", None)])
-def test_a_model_that_may_be_another_one_is_not_gone_on_with(
-    before: str | None, now: str | None, tmp_path: Path
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        write_all(tmp_path / "r.jsonl", end=4, facts={"top": 5, "fingerprint": before})
-    facts = {"top": 5, "fingerprint": now} if now else {"top": 5}
-    with pytest.raises(WriteError, match="a run with another model of that name"):
-        write_all(tmp_path / "r.jsonl", resume="auto", facts=facts)
-
-
-def test_results_are_known_for_ours_before_they_are_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A kill between the two must not leave a file that nobody knows."""
-    content: list[bytes] = []
-    atomic_path = partial_results.atomic_path
-
-    def look(record: Path, **options: Any) -> Any:
-        content.append((tmp_path / "r.csv.partial").read_bytes())
-        return atomic_path(record, **options)
-
-    monkeypatch.setattr(partial_results, "atomic_path", look)
-    write_all(tmp_path / "r.csv")
-    assert content == [b""]
-
-
 def test_suffixes_of_any_case_and_errors_of_the_caller(tmp_path: Path) -> None:
     """An error of the block is raised as it is, and not taken for one of the file."""
     write_all(tmp_path / "r.CSV")
