@@ -133,10 +133,11 @@ def read_labels(file: str | os.PathLike[str]) -> list[str]:
         ['cat', 'dog']
     """
     path = Path(file)
+    suffix = path.suffix.lower()
     try:
-        if path.suffix == ".t7" or _is_binary(path):
+        if suffix == ".t7" or _is_binary(path):
             return labels_from(t7.load(path))
-        if path.suffix == ".lua":
+        if suffix == ".lua":
             return labels_from(_lua_strings(_text(path)))
         return labels_from([line.strip() for line in _text(path).splitlines() if line.strip()])
     except LabelsError as error:

@@ -83,8 +83,11 @@ def test_every_suffix_is_read_for_what_the_file_holds(tmp_path: Path) -> None:
         t7.save(["cat", "dog"], tmp_path / name)
         assert read_labels(tmp_path / name) == ["cat", "dog"]
     # A .t7 in text is one by its name alone.
-    t7.save(["cat", "dog"], tmp_path / "text.t7", format="ascii")
-    assert read_labels(str(tmp_path / "text.t7")) == ["cat", "dog"]
+    for name in ("text.t7", "TEXT.T7"):
+        t7.save(["cat", "dog"], tmp_path / name, format="ascii")
+        assert read_labels(str(tmp_path / name)) == ["cat", "dog"]
+    (tmp_path / "CLASSES.LUA").write_text("return {'cat', 'dog'}", encoding="utf-8")
+    assert read_labels(tmp_path / "CLASSES.LUA") == ["cat", "dog"]
     # A text has no zero bytes.
     (tmp_path / "odd.txt").write_bytes(b"x" * 63 + b"\0\n")
     with pytest.raises(t7.T7Error, match=r"odd\.txt"):
