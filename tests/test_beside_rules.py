@@ -112,6 +112,7 @@ def test_preprocessing_that_a_project_names() -> None:
     for name, expected in (("vgg", vgg), ("resnet", imagenet)):
         found = beside(opt=LuaTable({"preprocessing": name}))
         assert (found.normalization, found.project) == (expected, FAST_NEURAL_STYLE)
+        assert beside(preprocessing=name).normalization == found.normalization
     other = beside(opt=LuaTable({"preprocessing": "mine"}))
     assert (other.normalization, other.project) == (None, None)
     assert other.notes == ["opt.preprocessing beside the model is left out: 'mine' is not known"]

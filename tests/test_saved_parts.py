@@ -18,6 +18,7 @@ from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.modules.errors import ConversionError
 from torchlift.converters.modules.layers.container import Concat, ConcatTable, ParallelTable
 from torchlift.converters.modules.layers.linear import Bilinear
+from torchlift.converters.modules.layers.squeeze import Squeeze
 from torchlift.converters.modules.packages.nngraph import GModule
 from torchlift.converters.modules.registry import layer, unregister_module
 from torchlift.converters.saved import (
@@ -91,6 +92,8 @@ def test_vectors_are_told_by_the_first_layers(module: nn.Module, told: str | Non
         ((nn.Flatten(), nn.BatchNorm1d(3072), nn.Linear(3072, 2)), (3, 32, 32)),
         # It gives maps: no size makes a classifier of it.
         ((nn.Conv2d(3, 2, 3),), None),
+        # Nor does the one size at which nothing but the classes is left of them.
+        ((nn.Conv2d(3, 2, 8), Squeeze()), None),
         ((nn.Conv1d(3, 2, 3), nn.Flatten(), nn.Linear(4, 2)), None),
     ],
 )
@@ -319,8 +322,16 @@ def test_a_layer_keeps_its_arguments_as_attributes() -> None:
                 super().__init__()
                 self.kept = kept
 
+        @layer
+        class ForgetsDefaults(nn.Module):
+            def __init__(self, slope: float = 0.5) -> None:
+                super().__init__()
+
         with pytest.raises(SavedModelError, match=r"^0: Forgetful has no attribute 'size' that"):
             describe(nn.Sequential(Forgetful(3)))
+        # Nobody could tell whether it was the default.
+        with pytest.raises(SavedModelError, match="ForgetsDefaults has no attribute 'slope' that"):
+            describe(ForgetsDefaults())
     finally:
         unregister_module(__name__)
 
