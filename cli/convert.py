@@ -50,7 +50,8 @@ def convert(
 
         if suffix:
             raise UsageError(f"{output}: --all writes folders into a folder")
-        return convert_all(model, Path(output or Path(model).stem), model_options, overwrite)
+        folder = Path(output or Path(model).stem)
+        return convert_all(model, folder, model_options, overwrite, output_options)
     from ..converters.files import check_output
     from ..converters.saved.hub import HF
 

@@ -15,7 +15,7 @@ from .convert import convert, open_compared, write_model
 from .describe import metadata_view
 from .errors import UsageError
 from .messages import for_command
-from .model_options import ModelOptions, run_plugin
+from .model_options import AS_THE_INPUT, ModelOptions, OutputOptions, run_plugin
 from .result import CommandResult
 
 #: Characters of the longest folder name; file systems take 255 bytes.
@@ -23,7 +23,11 @@ _LONGEST_NAME = 200
 
 
 def convert_all(
-    file: str, folder: Path, options: ModelOptions, overwrite: bool = False
+    file: str,
+    folder: Path,
+    options: ModelOptions,
+    overwrite: bool = False,
+    output_options: OutputOptions = AS_THE_INPUT,
 ) -> CommandResult:
     """Convert every model of a `.t7`; what cannot be converted is named at the end.
 
@@ -32,6 +36,7 @@ def convert_all(
         folder: Where the folders are written; it is made where it is missing.
         options: How each model is opened; with `at`, the models in that value.
         overwrite: Whether saved models that are there are replaced.
+        output_options: How the outputs of each become images.
 
     Raises:
         TorchliftError: If the file holds no model, or something that is not replaced is there.
@@ -57,6 +62,7 @@ def convert_all(
     for path, target in zip(paths, targets, strict=True):
         try:
             opened = open_compared(file, replace(options, at=path))
+            output_options.set_on(opened, file)
             written = write_model(file, opened, target, "", overwrite)
         except TorchliftError as error:
             problem = for_command(str(error), convert, {"model": file})

@@ -36,13 +36,14 @@ def predict_vectors(model: str, predictor: Predictor, inputs: list[str]) -> Comm
     Raises:
         TorchliftError: when the network gives no vector for each image.
     """
-    from ..converters.images import find_images
+    from ..converters.images import find_images, local_path
 
     results: list[dict[str, Any]] = []
-    files = find_images([name for name in inputs if Path(name).exists()])
-    missing = [Path(name) for name in inputs if not Path(name).exists()]
-    with progress(len(files) + len(missing)) as advance:
-        for file in [*files, *missing]:
+    places = map(local_path, inputs)
+    # What is not there is said of each by itself.
+    files = [one for path in places for one in (find_images([path]) if path.exists() else [path])]
+    with progress(len(files)) as advance:
+        for file in files:
             results.append(_result(predictor, file))
             advance(1)
     vectors = [np.array(result["vector"]) for result in results if result["problem"] is None]

@@ -28,9 +28,20 @@ _FEWEST = 2
 _LUA_TOKEN = re.compile(
     r"""\s*(?:--\[\[.*?\]\]|--[^\n]*"""
     r"""|(?P<string>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|\[\[.*?\]\])"""
-    r"""|\[\s*\d+\s*\]\s*=|return\b|(?:local\s+)?[A-Za-z_][\w.]*\s*=|[{},;])\s*""",
+    r"""|\[\s*(?P<number>\d{1,9})\s*\]\s*=|return\b|(?:local\s+)?[A-Za-z_][\w.]*\s*=|[{},;])\s*""",
     re.DOTALL,
 )
+#: An escape in a string of Lua: the number of a byte, in decimal or hexadecimal; a character.
+_LUA_ESCAPE = re.compile(rb"\\(?:(\d{1,3})|x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
+_LUA_CHARACTERS = {
+    b"a": b"\a",
+    b"b": b"\b",
+    b"f": b"\f",
+    b"n": b"\n",
+    b"r": b"\r",
+    b"t": b"\t",
+    b"v": b"\v",
+}
 
 
 def labels_from(value: Any) -> list[str]:
@@ -122,8 +133,8 @@ def read_labels(file: str | os.PathLike[str]) -> list[str]:
         ['cat', 'dog']
     """
     path = Path(file)
+    suffix = path.suffix.lower()
     try:
-        suffix = path.suffix.lower()
         if suffix == ".t7" or _is_binary(path):
             return labels_from(t7.load(path))
         if suffix == ".lua":
@@ -159,23 +170,54 @@ def _lua_strings(text: str) -> list[str]:
     r"""Return the strings of a Lua file that returns a table of strings, which is not run.
 
     Raises:
-        LabelsError: If there is anything else in it.
+        LabelsError: If there is anything else in it, or names are numbered with a gap or twice.
 
     Example:
         >>> _lua_strings("-- fish\nreturn { 'tench, Tinca', \"cock's\" }")
         ['tench, Tinca', "cock's"]
+        >>> _lua_strings("return { [2] = 'owl', [1] = 'cat' }")
+        ['cat', 'owl']
     """
-    names, position = [], 0
+    names: dict[int, str] = {}
+    position, listed, number = 0, 0, None
     while position < len(text.rstrip()):
         found = _LUA_TOKEN.match(text, position)
-        if found is None:
+        try:
+            if found is None:
+                raise LabelsError("a Lua table of names was expected, and nothing else")
+            if string := found["string"]:
+                listed += number is None
+                place = listed if number is None else number
+                if place in names:
+                    raise LabelsError(f"a second name has the number {place}")
+                names[place], number = _lua_string(string), None
+            elif found["number"]:
+                number = int(found["number"])
+        except LabelsError as error:
             line = text.count("\n", 0, position) + 1
-            raise LabelsError(f"line {line}: a Lua table of names was expected, and nothing else")
-        if string := found["string"]:
-            plain = string[2:-2] if string.startswith("[[") else string[1:-1]
-            names.append(plain if string.startswith("[[") else re.sub(r"\\(.)", r"\1", plain))
+            raise LabelsError(f"line {line}: {error}") from None
         position = found.end()
-    return names
+    first = min(names, default=1)
+    if first > 1 or sorted(names) != list(range(first, first + len(names))):
+        raise LabelsError("the numbers of the names have a gap, or begin above 1")
+    return [names[place] for place in sorted(names)]
+
+
+def _lua_string(quoted: str) -> str:
+    """Return the text of a string of Lua."""
+    if quoted.startswith("[["):
+        return quoted[2:-2]
+
+    def unescaped(found: re.Match[bytes]) -> bytes:
+        decimal, hexadecimal, character = found.groups()
+        if character:
+            return _LUA_CHARACTERS.get(character, character)
+        return bytes([int(decimal) if decimal else int(hexadecimal, 16)])
+
+    try:
+        return _LUA_ESCAPE.sub(unescaped, quoted[1:-1].encode()).decode()
+    except ValueError:
+        raise LabelsError(f"{quoted} is no UTF-8 text") from None
 
 
 def check_order(labels: Sequence[str], own: Sequence[str] | None) -> None:

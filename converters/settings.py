@@ -21,11 +21,19 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         >>> changed_settings({"balanced": True}, {"balanced": False, "labels": "a.txt"})
         "balanced=True, now no balanced=…; no labels=…, now labels='a.txt'"
     """
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    pairs = {name: (_given(before, name), _given(now, name)) for name in {**before, **now}}
     return "; ".join(
-        f"{_setting(name, before.get(name))}, now {_setting(name, now.get(name))}" for name in names
+        f"{_setting(name, first)}, now {_setting(name, second)}"
+        for name, (first, second) in pairs.items()
+        if first != second
     )
 
 
+def _given(settings: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a setting; None if it was not given."""
+    value = settings.get(name)
+    return None if value is False else value
+
+
 def _setting(name: str, value: Any) -> str:
-    return f"no {name}=…" if value is None or value is False else f"{name}={value!r}"
+    return f"no {name}=…" if value is None else f"{name}={value!r}"

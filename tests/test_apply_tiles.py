@@ -230,6 +230,8 @@ def test_outputs_of_the_whole_image_or_of_chance_are_no_tiles() -> None:
         Tiling(1, Fraction(1), 0, 0, 0),
         Tiling(1, Fraction(1), 0, 3, 2),
         Tiling(1, Fraction(1), 6, 3, 2),
+        Tiling(1, Fraction(1), -2, 2, 2),
+        Tiling(2, Fraction(2), -4, 3, 1),
         Tiling(4, Fraction(1), 0, 5, 9),
         Tiling(1, Fraction(2), 8, 3, 5),
         Tiling(2, Fraction(1, 2), 1, 1, 2),
@@ -254,6 +256,13 @@ def test_each_output_is_taken_once_and_away_from_a_cut(
             assert window.start == 0 or place >= tiling.before
             assert window.stop == length or place < len(own) - tiling.after
     assert taken == list(range(outputs))
+
+
+def test_no_tile_begins_where_the_outputs_end() -> None:
+    """What is left of the image there may be smaller than the network's windows."""
+    valid = Tiling(1, Fraction(1), lost=4, before=0, after=0)
+    assert list(valid.windows(10, 6)) == [(slice(0, 10), slice(0, None))]
+    assert len(list(valid.windows(11, 6))) == 2
 
 
 @pytest.mark.slow

@@ -112,12 +112,21 @@ def test_preprocessing_that_a_project_names() -> None:
     for name, expected in (("vgg", vgg), ("resnet", imagenet)):
         found = beside(opt=LuaTable({"preprocessing": name}))
         assert (found.normalization, found.project) == (expected, FAST_NEURAL_STYLE)
+        assert beside(preprocessing=name).normalization == found.normalization
     other = beside(opt=LuaTable({"preprocessing": "mine"}))
     assert (other.normalization, other.project) == (None, None)
     assert other.notes == ["opt.preprocessing beside the model is left out: 'mine' is not known"]
     # fast_neural_style.lua wrote no name at first: its `tanh_constant` tells, and vgg is meant.
     first = beside(opt=LuaTable({"tanh_constant": 150}))
     assert (first.normalization, first.project) == (vgg, FAST_NEURAL_STYLE)
+
+
+@pytest.mark.parametrize("name", ["opt", "opts", "options", "config", "params"])
+def test_options_have_one_of_the_usual_names(name: str) -> None:
+    found = beside(**{name: LuaTable({"preprocessing": "vgg", "mean": 0.5})})
+    assert found.normalization is not None
+    assert found.project == FAST_NEURAL_STYLE
+    assert found.notes == [f"{name}.mean beside the model is left out: a number among options"]
 
 
 def test_a_name_of_preprocessing_counts_wherever_it_stands_among_the_options() -> None:

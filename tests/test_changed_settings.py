@@ -19,6 +19,11 @@ from torchlift.converters.settings import changed_settings
         ({}, {"labels": "a"}, "no labels=…, now labels='a'"),
         # An option that is not there was not given.
         ({"labels": None}, {}, ""),
+        # Nor was one that the version did not have that began the job.
+        ({}, {"download": False}, ""),
+        ({"download": False}, {"download": None}, ""),
+        ({}, {"seed": 0}, "no seed=…, now seed=0"),
+        ({"seed": 0}, {}, "seed=0, now no seed=…"),
         ({"balanced": True}, {"balanced": False}, "balanced=True, now no balanced=…"),
         ({"seed": 0}, {"seed": 1}, "seed=0, now seed=1"),
         ({"seed": 5}, {"seed": 0}, "seed=5, now seed=0"),

@@ -154,9 +154,17 @@ def test_results_that_are_there_already_count(
         ("c.png", [], ""),
         ("d.png", [], "cut\n\x1b"),
     ]
-    source = _Input([name for name, *_ in images], lambda start: images[start:])
+    began: list[int] = []
+
+    def results(start: int) -> Any:
+        began.append(start)
+        return images[start:]
+
+    source = _Input([name for name, *_ in images], results)
     writer = Writer()
     unreadable = _classify([source], 3, Process(0, 1), writer, "r.csv")
+    # The batch of three in which the third image is runs as a whole.
+    assert began == [0]
     assert unreadable == [
         {"input": "b.png", "problem": "broken"},
         {"input": "d.png", "problem": "cut\n\x1b"},

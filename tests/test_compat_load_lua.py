@@ -65,6 +65,9 @@ def test_dimensions_count_from_zero(tmp_path: Path) -> None:
     transpose = load_lua(save(tmp_path, layer("Transpose", permutations=pairs)))
     assert transpose.permutations == [[1, 2]]
     assert transpose.forward(torch.zeros(2, 3, 4)).shape == (2, 4, 3)
+    # A number in a list is a setting as any other.
+    transpose.permutations[0][0] = 0
+    assert transpose.forward(torch.zeros(2, 3, 4)).shape == (4, 3, 2)
 
 
 def test_classes_of_one_name_in_two_packages_stay_apart(tmp_path: Path) -> None:

@@ -146,6 +146,25 @@ def test_the_eps_of_each_image_is_that_of_the_file(tmp_path: Path) -> None:
     np.testing.assert_allclose(net.forward().ravel(), [-0.5, 0.5], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [2, 4, 6]),
+        ({"scalefactor": 0.5}, [1, 2, 3]),
+        ({"mean": (1, 2)}, [1, 2, 6]),
+        # What is subtracted has the scale of the blob.
+        ({"scalefactor": 0.5, "mean": (1, 2, 3)}, [0.5, 1, 1.5]),
+    ],
+)
+def test_a_mean_is_subtracted_from_the_input_before_it_is_scaled(
+    options: dict[str, Any], expected: list[float], tmp_path: Path
+) -> None:
+    t7.save(LuaObject("nn.Identity"), tmp_path / "net.t7")
+    net = readNetFromTorch(tmp_path / "net.t7")
+    net.setInput(np.float32([2, 4, 6]).reshape(1, 3, 1, 1), **options)
+    assert net.forward().ravel().tolist() == expected
+
+
 def test_asking_for_layers_leaves_nothing_behind() -> None:
     """Each call would be slower than the one before, and hold its outputs."""
 

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_support import image_network, linear, lua, lua_list, module, sequential, write
+from checkpoint_support import (
+    convolution,
+    image_network,
+    linear,
+    lua,
+    lua_list,
+    module,
+    sequential,
+    write,
+)
 from cli_support import typed
 
 from torchlift.cli.convert_all import convert_all, folder_names
@@ -48,6 +57,19 @@ def test_what_cannot_be_converted_is_named_and_the_others_are_written(
     code, out, err = typed({}, capsys, "convert", str(file), f"{tmp_path}/all", "--all")
     assert (code, out) == (1, "")
     assert "all/b already exists; --overwrite replaces it" in err
+
+
+def test_how_outputs_become_images_is_kept_with_each_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(lua(day=convolution(3, 3, 1), night=convolution(3, 3, 1)), tmp_path)
+    words = ["--all", "--value-range", "1", "--output-range=-1,1", "--output-color", "BGR"]
+    code, _, err = typed({}, capsys, "convert", str(file), f"{tmp_path}/all", *words)
+    assert code == 0, err
+    for name in ("day", "night"):
+        kept = saved.load(tmp_path / "all" / name).image_to_image
+        assert kept is not None
+        assert (kept.value_range, kept.color) == ((-1, 1), "BGR")
 
 
 def test_problems_are_said_in_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,6 +219,24 @@ def test_holes_are_filled_in_tiles_as_in_the_whole_image() -> None:
     assert set(whole[1:-1][alone].ravel().tolist()) == {64}
 
 
+def test_a_hole_at_the_border_goes_on_where_the_image_is_extended() -> None:
+    """As the image does: the network must not take what stands there for known pixels."""
+    seen: list[np.ndarray] = []
+
+    def remember(inputs: np.ndarray) -> np.ndarray:
+        seen.append(inputs)
+        return inputs[:, :3]
+
+    steps = ImageToImage(1, "RGB", border=1, multiple=4, scale=1, takes_mask=True)
+    mask = np.zeros((2, 3), np.uint8)
+    mask[-1, -1] = 255
+    ImageModel(stand_in(steps, function=remember))(np.full((2, 3, 3), 255, np.uint8), mask)
+    expected = np.zeros((4, 8))
+    expected[2:, 3:] = 1
+    assert np.array_equal(seen[0][0, 3], expected)
+    assert np.array_equal(seen[0][0, :3], np.broadcast_to(1 - expected, (3, 4, 8)))
+
+
 def flattened(border: int, missing: int) -> Any:
     """A network that makes an image twice as large, cuts its border off, and flattens it."""
 

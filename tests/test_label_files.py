@@ -83,8 +83,11 @@ def test_every_suffix_is_read_for_what_the_file_holds(tmp_path: Path) -> None:
         t7.save(["cat", "dog"], tmp_path / name)
         assert read_labels(tmp_path / name) == ["cat", "dog"]
     # A .t7 in text is one by its name alone.
-    t7.save(["cat", "dog"], tmp_path / "text.t7", format="ascii")
-    assert read_labels(str(tmp_path / "text.t7")) == ["cat", "dog"]
+    for name in ("text.t7", "TEXT.T7"):
+        t7.save(["cat", "dog"], tmp_path / name, format="ascii")
+        assert read_labels(str(tmp_path / name)) == ["cat", "dog"]
+    (tmp_path / "CLASSES.LUA").write_text("return {'cat', 'dog'}", encoding="utf-8")
+    assert read_labels(tmp_path / "CLASSES.LUA") == ["cat", "dog"]
     # A text has no zero bytes.
     (tmp_path / "odd.txt").write_bytes(b"x" * 63 + b"\0\n")
     with pytest.raises(t7.T7Error, match=r"odd\.txt"):
@@ -126,6 +129,20 @@ def test_a_file_that_holds_no_names_is_named(tmp_path: Path) -> None:
         ("--[[ 'no'\n'name' ]] return {'a' -- 'no'\n, 'b'}\n\n", ["a", "b"]),
         (r"return {'it\'s', 'a\\b', [[c\d]]}", ["it's", r"a\b", r"c\d"]),
         ("classes.names = {'a'}", ["a"]),
+        # Lua's own: escapes are bytes, in decimal or hexadecimal, or characters.
+        (
+            r"return {'caf\195\169', 'caf\xC3\xa9', 'a\tb\n', '\66C', '\0661'}",
+            ["café", "café", "a\tb\n", "BC", "B1"],
+        ),
+        (r"return {'\255'}", None),
+        (r"return {'\256'}", None),
+        # A number says the place of a name, wherever it stands; others count from 1.
+        ("return {[2] = 'b', [1] = 'a'}", ["a", "b"]),
+        ("return {[1] = 'b', [0] = 'a'}", ["a", "b"]),
+        ("return {'a', [3] = 'c', 'b'}", ["a", "b", "c"]),
+        ("return {[1] = 'a', [3] = 'b'}", None),
+        ("return {[2] = 'a', [3] = 'b'}", None),
+        ("return {[1] = 'a', 'b'}", None),
         ("return {'a', 5}", None),
         ("return {'a'\n'b", None),
         ("os.execute('rm')", None),
@@ -137,7 +154,9 @@ def test_a_list_of_lua_is_read_and_never_run(
 ) -> None:
     (tmp_path / "names.lua").write_text(text, encoding="utf-8")
     if names is None:
-        with pytest.raises(LabelsError, match=r"names\.lua: (line \d|no class names found)"):
+        with pytest.raises(
+            LabelsError, match=r"names\.lua: (line \d|no class names found|the numbers of)"
+        ):
             read_labels(tmp_path / "names.lua")
     else:
         assert read_labels(tmp_path / "names.lua") == names

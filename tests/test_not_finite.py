@@ -123,6 +123,15 @@ def test_commands_that_only_look_say_it_in_a_note(
     assert any(re.search(place, note) for note in document["notes"])
 
 
+@pytest.mark.parametrize("output", ["w.npy", "w.t7"])
+def test_a_value_that_is_saved_is_looked_at_too(
+    output: str, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"cat {{}}/m.t7 weight -o {tmp_path / output} --json", folder) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert note == "weight[1, 3] is inf (1 of 8 numbers are NaN or infinite)"
+
+
 @pytest.mark.parametrize(
     "line", ["evaluate {}/whole", "train softmax", "finetune {}/whole", "predict {}/whole"]
 )

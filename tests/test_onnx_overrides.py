@@ -75,6 +75,10 @@ def test_what_replaces_counts_over_the_file_and_keeps_the_rest() -> None:
     assert said(axes=(None, 3, None, None), input_size=(8, 8), replaces=True)[0] == FILE
     found, _ = said(axes=(None, 3, None, None), input_size=(6, 7), replaces=True)
     assert found.preprocessing == replace(OWN, size=(6, 7), crop=None)
+    # The crop of a resizing that is said beside it is to the size that is said.
+    both = {"input_size": (6, 7), "resize": "pil-box:^7"}
+    found, _ = said(axes=(None, 3, None, None), **both, replaces=True)
+    assert found.preprocessing == replace(OWN, size="^7", crop=(6, 7), resize="pil-box")
 
 
 def test_numbers_above_1_are_for_pixels_to_255() -> None:

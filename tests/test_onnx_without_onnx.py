@@ -150,3 +150,12 @@ def test_no_session_has_a_part_of_the_weights(
 )
 def test_a_number_has_seven_bits_a_byte(content: bytes, number: int) -> None:
     assert list(fields(memoryview(b"\x08" + content + b"\x10\x05"))) == [(1, number), (2, 5)]
+
+
+def test_a_name_that_is_no_text_hides_no_number(tmp_path: Path) -> None:
+    tensor = helper.make_tensor("weight", TensorProto.FLOAT, [2], [1.0, float("nan")])
+    graph = helper.make_graph([], "g", [], [], [tensor])
+    content = helper.make_model(graph).SerializeToString()
+    (tmp_path / "f.onnx").write_bytes(content.replace(b"weight", b"\xff\xfeight"))
+    found = first_not_finite_weight(tmp_path / "f.onnx")
+    assert found.partition(" (")[0] == "\ufffd\ufffdight[1] is nan"

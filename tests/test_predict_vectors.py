@@ -51,6 +51,18 @@ def test_two_images_are_compared(
     assert "cosine 0.894427" in capsys.readouterr().out
 
 
+def test_results_stand_in_the_order_of_the_inputs_which_may_be_uris(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a b").mkdir()
+    red, brown, _ = images(tmp_path / "a b")
+    missing = str(tmp_path / "no.png")
+    assert main(["predict", model, Path(brown).as_uri(), missing, red, "--json"]) == 1
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [result["input"] for result in results] == [brown, missing, red]
+    assert [bool(result["vector"]) for result in results] == [True, False, True]
+
+
 def test_vectors_are_printed_and_written_to_no_table_of_classes(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,7 +72,13 @@ def test_a_range_of_outputs_has_the_same_form(range: Any) -> None:
 
 @pytest.mark.parametrize(
     ("resize", "margins"),
-    [("image.scale-bilinear", [0, 1, 1, 2, 2, 3]), ("pil-bilinear", [0, 1, 2, 2, 2, 3])],
+    [
+        *(
+            (f"image.scale-{mode}", [0, 1, 1, 2, 2, 3])
+            for mode in ("bilinear", "bicubic", "simple")
+        ),
+        *((name, [0, 1, 2, 2, 2, 3]) for name in ("pil-bilinear", "torch-bilinear", "none")),
+    ],
 )
 def test_what_a_crop_leaves_of_an_odd_rest_is_as_in_torch7_or_in_torchvision(
     resize: str, margins: list[int]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,6 +153,22 @@ def test_a_given_input_size_replaces_resizing_and_crop(tmp_path: Path) -> None:
     model = saved.open_model(folder, input_size=(20, 24))
     assert model.input_shape == (3, 20, 24)
     assert model.preprocessing == replace(preprocessing, size=(20, 24), crop=None)
+    for said in ({"input_size": (20, 24)}, {"input": "3x20x24"}):
+        assert saved.open_model(folder, **said).preprocessing == model.preprocessing
+
+
+@pytest.mark.parametrize("said", [{"input_size": (32, 32)}, {"input": "3x32x32"}])
+def test_the_size_that_images_have_after_the_crop_changes_nothing(
+    tmp_path: Path, said: dict[str, Any]
+) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    preprocessing = Preprocessing(size="^40", crop=(32, 32), mean=(0.5,), std=(0.25,))
+    model = SavedModel(network, "features", (3, 32, 32), preprocessing=preprocessing)
+    folder = saved.save(model, tmp_path / "m")
+    assert saved.open_model(folder, **said).preprocessing == preprocessing
+    # A resizing that is said beside it keeps the crop too.
+    resized = saved.open_model(folder, **said, resize="pil-box:36").preprocessing
+    assert resized == replace(preprocessing, size="36", resize="pil-box")
 
 
 def test_inferring_the_input_shape_does_not_change_shared_and_tied_layers() -> None:

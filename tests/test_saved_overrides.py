@@ -219,7 +219,11 @@ def test_a_model_has_its_own_preprocessing_unless_a_file_is_given() -> None:
     assert replaced == Preprocessing("gray", (8, 8), mean=(0.25,), std=(0.5,))
 
 
-@pytest.mark.parametrize(("inputs", "is_refused"), [("9", True), ("?x9", True), ("3x?x?", False)])
+@pytest.mark.parametrize(
+    ("inputs", "is_refused"),
+    # One image among several inputs is an image.
+    [("9", True), ("?x9", True), ("9,?x9", True), ("3x?x?", False), ("9,3x?x?", False)],
+)
 def test_a_mean_is_for_images_of_a_known_or_a_free_size(inputs: str, is_refused: bool) -> None:
     model = SavedModel(nn.Tanh().eval(), "features")
     model.set_inputs(parse_inputs(inputs))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoint_support import convolution, linear, sequential, view, write
 from saved_support import tiny
 from torch import nn
 
@@ -17,6 +18,7 @@ from torchlift.converters.input_shapes import parse_inputs
 from torchlift.converters.modules.errors import ConversionError
 from torchlift.converters.modules.layers.container import Concat, ConcatTable, ParallelTable
 from torchlift.converters.modules.layers.linear import Bilinear
+from torchlift.converters.modules.layers.squeeze import Squeeze
 from torchlift.converters.modules.packages.nngraph import GModule
 from torchlift.converters.modules.registry import layer, unregister_module
 from torchlift.converters.saved import (
@@ -90,6 +92,8 @@ def test_vectors_are_told_by_the_first_layers(module: nn.Module, told: str | Non
         ((nn.Flatten(), nn.BatchNorm1d(3072), nn.Linear(3072, 2)), (3, 32, 32)),
         # It gives maps: no size makes a classifier of it.
         ((nn.Conv2d(3, 2, 3),), None),
+        # Nor does the one size at which nothing but the classes is left of them.
+        ((nn.Conv2d(3, 2, 8), Squeeze()), None),
         ((nn.Conv1d(3, 2, 3), nn.Flatten(), nn.Linear(4, 2)), None),
     ],
 )
@@ -233,6 +237,20 @@ def test_what_cannot_be_written_back_to_torch7_is_said_once(
         assert notes.count("cannot be written back to .t7: no such layer") == 1
 
 
+def test_a_layer_that_was_replaced_is_written_back_with_the_size_that_is_known(
+    tmp_path: Path,
+) -> None:
+    layers = convolution(1, 2, 3), view(18), linear(18, 2)
+    model = open_model(write(sequential(*layers), tmp_path), input="1x5x5")
+    model.module[1] = nn.Flatten()
+    folder = save(model, tmp_path / "m")
+    assert t7.load(folder / "torch7.t7").class_name == "torchlift.Skeleton"
+    again = load(folder)
+    assert not any("written back" in note for note in again.notes)
+    written = t7.load(saved.save_t7(again, tmp_path / "m.t7"))["modules"][2]
+    assert (written.class_name, written["size"].tolist()) == ("nn.View", [18])
+
+
 def test_errors_of_a_model_that_was_opened_name_the_layer(tmp_path: Path) -> None:
     model = load(save(tiny(), tmp_path / "m"))
     with pytest.raises(RuntimeError) as caught:
@@ -315,8 +333,16 @@ def test_a_layer_keeps_its_arguments_as_attributes() -> None:
                 super().__init__()
                 self.kept = kept
 
+        @layer
+        class ForgetsDefaults(nn.Module):
+            def __init__(self, slope: float = 0.5) -> None:
+                super().__init__()
+
         with pytest.raises(SavedModelError, match=r"^0: Forgetful has no attribute 'size' that"):
             describe(nn.Sequential(Forgetful(3)))
+        # Nobody could tell whether it was the default.
+        with pytest.raises(SavedModelError, match="ForgetsDefaults has no attribute 'slope' that"):
+            describe(ForgetsDefaults())
     finally:
         unregister_module(__name__)
 

@@ -36,6 +36,17 @@ def test_free_axes_and_the_batch_are_free_wherever_they_are(tmp_path: Path) -> N
         assert torch.equal(program(inputs), Both()(inputs))
 
 
+def test_a_free_axis_is_tried_with_a_size_that_the_network_takes(tmp_path: Path) -> None:
+    """Most networks take 64; this one needs more."""
+    network = nn.Sequential(nn.Conv2d(1, 1, 100), nn.AdaptiveAvgPool2d(1)).eval()
+    model = SavedModel(network, "features")
+    model.set_inputs(parse_inputs("1x?x?"))
+    program = torch.export.load(save_pt2(model, tmp_path / "m.pt2")).module()
+    for size in (101, 131):
+        images = torch.rand(3, 1, size, size + 2)
+        torch.testing.assert_close(program(images), network(images))
+
+
 def test_a_network_is_written_at_rest_with_all_that_is_known(tmp_path: Path) -> None:
     model = tiny(labels=["zéro", "b", "c"], notes=["a note"])
     model.module.append(nn.Dropout(0.9))

@@ -78,14 +78,21 @@ def test_names_that_are_given_may_not_be_those_beside_the_model_in_another_order
 
 
 def test_a_size_that_is_given_takes_the_place_of_size_and_crop() -> None:
-    """Of what is known: the network takes images of this size, and nothing is cut off them."""
+    """The network takes images of this size, and nothing is cut off them.
+
+    Unless they have the size already.
+    """
     own = Preprocessing("gray", "^10", "image.scale-bilinear", crop=(8, 8), mean=(0.5,))
-    for said in ({"input_size": (8, 8)}, {"input": "1x8x8"}):
-        model = override_of(tiny(preprocessing=own), **said)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    for said in ({"input_size": (6, 7)}, {"input": "1x6x7"}):
+        model = SavedModel(network, "features", (1, 8, 8), preprocessing=own)
+        override_of(model, **said)
         assert model.preprocessing is not None
-        assert (model.preprocessing.size, model.preprocessing.crop) == ((8, 8), None)
+        assert (model.preprocessing.size, model.preprocessing.crop) == ((6, 7), None)
         assert (model.preprocessing.resize, model.preprocessing.mean) == (own.resize, (0.5,))
-        assert model.input_shape == (1, 8, 8)
+        assert model.input_shape == (1, 6, 7)
+    for said in ({"input_size": (8, 8)}, {"input": "1x8x8"}):
+        assert override_of(tiny(preprocessing=own), **said).preprocessing is own
 
 
 @pytest.mark.parametrize(
@@ -316,6 +323,9 @@ def test_the_first_layers_of_a_file_are_those_that_get_its_input() -> None:
         (np.zeros((5, 3, 8, 8)), (3, 8, 8)),
         (np.zeros((3, 8, 8)), (3, 8, 8)),
         (np.array([5, 3, 8, 8]), (3, 8, 8)),
+        # An input of whole numbers, such as bytes, is no list of sizes.
+        (np.zeros((5, 3, 8, 8), np.uint8), (3, 8, 8)),
+        (np.zeros((5, 3, 8, 8), np.int64), (3, 8, 8)),
         (np.array([3, 8, 2**14]), (3, 8, 2**14)),
         (np.array([3, 8, 2**14 + 1]), None),
         (np.array([3, 0, 8]), None),

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from torchlift.converters import convert
-from torchlift.converters.modules.layers.container import Concat, ConcatTable, DepthConcat
+from torchlift.converters.modules.layers.container import Concat, ConcatTable, DepthConcat, Parallel
 from torchlift.converters.modules.layers.embedding import LookupTable
 from torchlift.converters.modules.layers.identity import Cast, GradientReversal, L1Penalty
 from torchlift.converters.modules.layers.shape import Collapse, Reshape, View
 from torchlift.converters.modules.layers.squeeze import Squeeze, Unsqueeze
+from torchlift.converters.modules.packages.fairseq import TemporalConvolutionTBC
 from torchlift.converters.modules.packages.seq_lstm import SeqGRU, SeqLSTM
 from torchlift.converters.modules.packages.torch_rnn import VanillaRNN
 from torchlift.converters.saved import infer_input_shape, infer_output_kind, output_shape
@@ -130,6 +131,7 @@ def test_layers_of_sequences_and_volumes_take_no_image(first: nn.Module) -> None
         (LookupTable(7, 3), "?:int64"),
         (SeqLSTM(3, 4), "?x3"),
         (SeqGRU(3, 4), "?x3"),
+        (TemporalConvolutionTBC(3, 4, 1), "?x3"),
         (VanillaRNN(3, 4), "?x3"),
         (nn.GRU(3, 4), "?x3"),
         (nn.RNN(3, 4), "?x3"),
@@ -181,6 +183,7 @@ def test_branches_are_classifiers_if_they_end_in_a_softmax() -> None:
     assert side_by_side(Concat(logs[0], dim=1)) == 1
     assert side_by_side(Concat(logs[0], logs[1], head(nn.Tanh()), dim=1)) == 2
     assert side_by_side(DepthConcat(head(nn.Softmax(1)), head(nn.Softmax2d()), dim=1)) == 2
+    assert side_by_side(Parallel(*logs[:2], input_dim=1, output_dim=1)) == 2
     # A table keeps them apart.
     assert side_by_side(ConcatTable(*logs[:2])) == 1
     assert side_by_side(Concat(*(head(nn.Sigmoid()) for _ in "ab"), dim=1)) == 1
@@ -249,6 +252,8 @@ def steps(**fields: Any) -> LuaObject:
                 outtype="torch.FloatTensor"), steps(input=zeros(8, 6)))),
             ("8x6", "modules[1].modules[2].input"),
         ),
+        # cudnn writes the sizes themselves down, and before anything else.
+        (steps(iSize=np.array([4, 9, 6]), _input=zeros(8, 6)), ("9x6", "iSize")),
         # Tanh tells no dimensions, and what is behind a layer is not the input.
         (sequential(lua("nn.Tanh", gradInput=zeros(9, 6))), None),
         (sequential(lua("nn.Tanh"), steps(input=zeros(9, 6))), None),
@@ -261,6 +266,22 @@ def test_fields_of_a_file_tell_the_input_by_the_kind_of_its_first_layer(
     found = told_inputs(convert(network).eval())
     assert (None if found is None else (str(found[0]), found[1])) == told
     assert told_inputs(nn.Linear(4, 2)) is None
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        "nn.Sequential",
+        "nn.DataParallelTable",
+        "fbcunn.DataParallel",
+        "nn.NoBackprop",
+        "nn.Decorator",
+    ],
+)
+def test_the_input_of_a_container_is_that_of_its_first_module(container: str) -> None:
+    inner = LuaObject("nn.Linear")
+    outer = LuaObject(container, LuaTable({"modules": LuaTable.from_list([inner])}))
+    assert list(_first_modules(outer)) == [("", outer), ("modules[1]", inner)]
 
 
 def test_what_is_no_module_ends_a_chain_of_them() -> None:

@@ -37,7 +37,7 @@ class Tiling:
     Attributes:
         step: Tiles begin at multiples of it.
         scale: How many output pixels an input pixel becomes.
-        lost: By how many output pixels an output is smaller than that.
+        lost: By how many output pixels an output is smaller than that; below 0 it is larger.
         before: How many outputs behind a cut at the left or the top are wrong.
         after: How many outputs before a cut at the right or the bottom are wrong.
     """
@@ -69,7 +69,8 @@ class Tiling:
                 return
             first = max(0, (start - self._input(self.before)) // self.step * self.step)
             last = self._up(start + tile + max(0, self._input(self.lost + self.after)))
-            is_last = (start + tile) * self.scale >= outputs
+            # A network may also give more than its image has: that is the last one's.
+            is_last = start + tile >= length or (start + tile) * self.scale >= outputs
             last = length if is_last else min(length, last)
             offset = int((start - first) * self.scale)
             end = None if is_last else offset + int(tile * self.scale)

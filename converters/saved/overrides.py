@@ -140,8 +140,7 @@ def _set_input_shape(model: SavedModel, name: str, size: tuple[int, int] | None)
         )
     model.inputs = None
     model.input_shape = shape
-    if model.preprocessing is not None:
-        model.preprocessing = replace(model.preprocessing, size=size, crop=None)
+    _resize_images(model, size)
 
 
 def _infer_inputs(model: SavedModel) -> None:
@@ -161,10 +160,15 @@ def _set_inputs(model: SavedModel, name: str, given: InputShapes | str) -> None:
     if problem := input_problem(model.module, shapes):
         raise SavedModelError(f"{name}: the network does not take {shapes}: {problem}")
     model.set_inputs(shapes)
-    if model.preprocessing is not None and model.input_shape is not None:
-        size = model.input_shape[1], model.input_shape[2]
-        if model.preprocessing.size != size:
-            model.preprocessing = replace(model.preprocessing, size=size, crop=None)
+    if model.input_shape is not None:
+        _resize_images(model, (model.input_shape[1], model.input_shape[2]))
+
+
+def _resize_images(model: SavedModel, size: tuple[int, int]) -> None:
+    """Have images resized to what the network takes, unless they become as large already."""
+    known = model.preprocessing
+    if known is not None and size != (known.crop or known.size):
+        model.preprocessing = replace(known, size=size, crop=None)
 
 
 def _set_labels(model: SavedModel, names: list[str]) -> None:
