@@ -72,6 +72,14 @@ def test_the_metric_that_decides_ends_a_training_and_says_what_is_kept(
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("freezing", [Freezing(body_lr=0.001), Freezing(layer_decay=0.5)], ids=str)
+def test_the_rate_of_an_epoch_is_that_of_the_head(
+    freezing: Freezing, measured: list[nn.Module], tmp_path: Path
+) -> None:
+    trained = run(tmp_path, freezing=freezing, lr=0.05, schedule="constant", batch_size=12)
+    assert trained.state.history[0]["lr"] == 0.05
+
+
 def test_the_moving_average_is_what_is_measured(measured: list[nn.Module], tmp_path: Path) -> None:
     assert [run(tmp_path / "a").state.network] == measured
     state = run(tmp_path / "b", ema=0.9).state
