@@ -320,6 +320,24 @@ def test_each_split_of_a_class_is_drawn_in_proportion() -> None:
             assert (drawn == "train").sum() == 5
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_where_data_has_splits_each_class_of_each_split_is_drawn_in_proportion(
+    data: Dataset, seed: int
+) -> None:
+    """A limit, and the validation split of data that has a test split alone."""
+    names = np.array(["train"] * 360 + ["test"] * 180)
+    own = replace(data, splits=names)
+    drawn = limited(own, 108, seed=seed)
+    for name, rows in (("train", slice(0, 360)), ("test", slice(360, 540))):
+        there = counts(data.take(np.arange(540)[rows]))
+        kept = counts(drawn.take(np.flatnonzero(drawn.splits == name)))
+        for count, size in zip(kept, there, strict=True):
+            assert abs(count - size / 5) <= 1
+    there = counts(data.take(np.arange(360)))
+    for count, size in zip(counts(split(own, 0.25, seed=seed).val), there, strict=True):
+        assert abs(count - size / 4) <= 1
+
+
 def test_a_split_that_is_not_drawn_is_not_noted(data: Dataset) -> None:
     assert split(data, 0.1).notes == ("val: 54 images drawn by seed 0, stratified by class",)
     assert split(data, 0.0, 0.1, seed=2).notes == (
