@@ -309,6 +309,16 @@ def test_the_sources_own_test_images_are_left_out_beside_others(data: Dataset) -
     assert splits.notes[0] == "test: 10 images, given"
 
 
+def test_of_test_data_with_splits_only_its_test_split_is_tested_on(data: Dataset) -> None:
+    """As `evaluate` and `calibrate` do: the rest may be what was trained on."""
+    names = np.array(["train"] * 300 + ["test"] * 240)
+    splits = split(data, 0.1, test_data=replace(data, splits=names))
+    assert ids(splits.test) == list(range(300, 540))
+    assert splits.notes[0] == "test: 240 images, given: the test split of 540"
+    untested = replace(data, splits=np.full(540, "val"))
+    assert len(split(data, 0.1, test_data=untested).test) == 540
+
+
 def test_each_split_of_a_class_is_drawn_in_proportion() -> None:
     """Of ten images each, five are drawn, whatever the seed."""
     splits = np.array(["train", "test"] * 10)
