@@ -156,6 +156,12 @@ def arguments_of(command: Command) -> list[Argument]:
     return arguments
 
 
+def flags_of(command: Command) -> set[str]:
+    """Return the options of a command that take no value, as they are typed."""
+    own = {argument.flag for argument in arguments_of(command) if argument.type is bool}
+    return own | {flag for flag, _, _ in _SHORTHANDS.values()}
+
+
 @cache
 def _parser_of(commands: tuple[Command, ...]) -> CommandLineParser:
     """Return the parser of `torchlift COMMAND …`."""
@@ -201,10 +207,7 @@ def _options_last(command: Command, words: list[str]) -> list[str]:
 
     Every option takes one value or none, so that what belongs together is known.
     """
-    arguments = arguments_of(command)
-    flags = {argument.flag for argument in arguments if argument.type is bool}
-    flags |= {f"--{name}" for name in (*_COMMON, "help")} | {"-h"}
-    flags |= {flag for flag, _, _ in _SHORTHANDS.values()}
+    flags = flags_of(command) | {f"--{name}" for name in (*_COMMON, "help")} | {"-h"}
     positional: list[str] = []
     options: list[str] = []
     waiting = iter(words)

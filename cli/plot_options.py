@@ -92,7 +92,14 @@ class PlotRequest:
             raise UsageError(
                 f"{len(titles)} --titles for {len(self.sources)} sources: give one for each"
             )
-        return titles or [_title(source) for source in self.sources]
+        if titles and self.plot_options.arrays and len(set(titles)) < len(titles):
+            raise UsageError("--arrays names arrays by their titles: give different --titles")
+        names = [_title(source) for source in self.sources]
+        # Sources of one name are told apart by their paths.
+        return titles or [
+            name if names.count(name) == 1 else source
+            for name, source in zip(names, self.sources, strict=True)
+        ]
 
     @property
     def source(self) -> str:

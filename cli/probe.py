@@ -237,8 +237,11 @@ def _layers(features: list[str], test: list[str] | None, layers: list[str] | Non
     tests = test or []
     if tests and len(tests) != len(features):
         raise TorchliftError(f"--test names {len(tests)} for {len(features)} of features")
+    folders = [Path(place).name for place in features]
     found = []
     for index, place in enumerate(features):
+        # Two folders of one name are told apart by their paths.
+        prefix = folders[index] if folders.count(folders[index]) == 1 else place
         stored = read_features(place)
         tested = read_features(tests[index]) if tests else {}
         for name in layers or stored:
@@ -251,7 +254,7 @@ def _layers(features: list[str], test: list[str] | None, layers: list[str] | Non
                     f"{name}: {data.images.shape[1]} numbers an example in {place}, "
                     f"{test_data.images.shape[1]} in {tests[index]}"
                 )
-            label = name if len(features) == 1 else f"{Path(place).name}:{name}"
+            label = name if len(features) == 1 else f"{prefix}:{name}"
             found.append(_Layer(label, place, name, data, test_data))
     return found
 

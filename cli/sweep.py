@@ -14,7 +14,7 @@ from ..transfer.training.options import FREEZING
 from .errors import UsageError
 from .finetune import finetune
 from .messages import for_command
-from .parser import Command, build_arguments, parse_command, run_command
+from .parser import Command, build_arguments, flags_of, parse_command, run_command
 from .result import CommandResult, table
 from .runs_view import configurations_json, setting_of, text_table
 from .signals import said_when_stopped
@@ -80,14 +80,20 @@ def sweep(
     commands = tuple(_COMMANDS.values())
     fixed = [] if base is None else [f"--config={base}"]
 
-    def words(trial: Trial, folder: Path) -> list[str]:
-        # Flags are there or not.
-        given = [
-            f"--{name.replace('_', '-')}" + ("" if value == "true" else f"={value}")
-            for name, value in trial.items()
-            if value != "false"
-        ]
-        return [command, *fixed, model, data, *given, f"--output={folder}", "--resume=auto"]
+    flags = flags_of(_COMMANDS[command])
+
+    def parsed(trial: Trial, folder: Path) -> tuple[Command, dict[str, Any]]:
+        given, absent = list[str](), dict[str, bool]()
+        for name, value in trial.items():
+            option = f"--{name.replace('_', '-')}"
+            if value == "false" and option in flags:
+                # Also one that the file for all runs sets.
+                absent[name] = False
+            else:
+                given.append(option if value == "true" and option in flags else f"{option}={value}")
+        words = [command, *fixed, model, data, *given, f"--output={folder}", "--resume=auto"]
+        chosen, options = parse_command(commands, words)
+        return chosen, {**options, **absent}
 
     def one(trial: Trial, folder: Path) -> None:
         if is_first_process():
@@ -97,14 +103,13 @@ def sweep(
             console(stderr=True).print(f"{position}: {settings}")
         # Of several processes only the first has a report; the others exit.
         try:
-            run_command(*parse_command(commands, words(trial, folder)))
+            run_command(*parsed(trial, folder))
         except SystemExit as stopped:
             if stopped.code or is_first_process():
                 raise
 
     # Whatever is wrong in an option is said before the first run.
-    parsed = [parse_command(commands, words(trial, Path(output))) for trial in planned.trials]
-    arguments = [build_arguments(*each) for each in parsed]
+    arguments = [build_arguments(*parsed(trial, Path(output))) for trial in planned.trials]
     if any(each["run"].repeats > 1 for each in arguments):
         raise UsageError("repeats is not for a sweep: vary the option seed instead")
     varied = {name for trial in planned.trials for name in trial}

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import FIXTURES
+from torch import nn
 
 from torchlift.cli.main import main
 from torchlift.converters import t7
+from torchlift.converters.saved import SavedModel, save
 
 DIGITS = FIXTURES / "digits"
 MODEL = str(DIGITS / "digits-lenet5.t7")
@@ -74,6 +76,23 @@ def test_filters_of_a_t7_a_saved_model_and_an_onnx_file(
     arrays = np.load("filters.npz")
     assert sorted(arrays) == ["digits-lenet5/0", "model/0", "saved/0"]
     np.testing.assert_array_equal(arrays["model/0"].ravel(), weight.ravel())
+
+
+def test_arrays_of_models_of_one_name_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """Arrays are named by their titles: one would take the place of the other without a word."""
+    for folder, value in (("a", 1.0), ("b", 2.0)):
+        layer = nn.Conv2d(1, 2, 3, bias=False)
+        nn.init.constant_(layer.weight, value)
+        Path(folder).mkdir()
+        save(SavedModel(nn.Sequential(layer), "features"), Path(folder) / "net")
+    words = ["filters", "a/net", "b/net", "--arrays", "f.npz"]
+    found = plot(capsys, *words)
+    assert [layer["title"] for layer in found["layers"]] == ["a/net", "b/net"]
+    means = {name: float(array.mean()) for name, array in np.load("f.npz").items()}
+    assert means == {"a/net/0": 1.0, "b/net/0": 2.0}
+    message = usage_error(capsys, *words, "--overwrite", "--titles", "one,one")
+    assert "--arrays names arrays by their titles: give different --titles" in message
+    plot(capsys, *words[:3], "--overwrite", "--titles", "one,one")
 
 
 def test_feature_maps_are_the_same_in_pytorch_and_onnxruntime(

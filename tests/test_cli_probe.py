@@ -101,11 +101,15 @@ def test_each_layer_is_opened_once_and_named_by_its_folder_where_there_are_sever
     known = {
         "x/a": {"0": dataset(3), "1": dataset(4)},
         "x/b": {"0": dataset(5)},
+        "y/a": {"0": dataset(3)},
         "t/a": {"0": dataset(3), "1": dataset(9)},
     }
     monkeypatch.setattr(files, "read_features", known.__getitem__)
     assert [one.label for one in _layers(["x/a"], None, None)] == ["0", "1"]
     assert [one.label for one in _layers(["x/a", "x/b"], None, ["0"])] == ["a:0", "b:0"]
+    # By its label a network is found again, which is saved with the best regression.
+    same_name = [one.label for one in _layers(["x/a", "x/b", "y/a"], None, ["0"])]
+    assert same_name == ["x/a:0", "b:0", "y/a:0"]
     (only,) = _layers(["x/a"], ["t/a"], ["0"])
     assert only.test_data is known["t/a"]["0"]
     for given, problem in (

@@ -53,6 +53,34 @@ def test_flags_are_there_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [one["flip"] for one in settings] == [True, False]
 
 
+def test_a_flag_that_the_file_for_all_runs_sets_is_varied_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text("flip: true\n", encoding="utf-8")
+    _, asked = swept(tmp_path, {}, monkeypatch, "lr=0.1", "flip=true,false", base=str(base))
+    assert [options["flip"] for options in asked] == [True, False]
+
+
+def test_only_a_flag_is_left_out_where_it_is_false(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Any other option would have its default, and the table would say something else."""
+    with pytest.raises(SystemExit):
+        swept(tmp_path, {}, monkeypatch, "lr=0.1", "schedule=cosine,false")
+    assert "--schedule: one of constant, cosine, step, one-cycle" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    swept(tmp_path, {}, monkeypatch, "lr=0.1", "skip-bad=true")
+
+
+@pytest.mark.parametrize("value", ["0", "1", "0.0"])
+def test_a_number_is_given_as_it_is_whether_or_not_a_flag_could_be_called_so(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, asked = swept(tmp_path, {}, monkeypatch, "lr=0.1", f"weight_decay={value},0.25")
+    assert [options["weight_decay"] for options in asked] == [float(value), 0.25]
+
+
 @pytest.mark.parametrize(
     ("problems", "passed"),
     [

@@ -309,6 +309,16 @@ def test_the_sources_own_test_images_are_left_out_beside_others(data: Dataset) -
     assert splits.notes[0] == "test: 10 images, given"
 
 
+def test_of_test_data_with_splits_only_its_test_split_is_tested_on(data: Dataset) -> None:
+    """As `evaluate` and `calibrate` do: the rest may be what was trained on."""
+    names = np.array(["train"] * 300 + ["test"] * 240)
+    splits = split(data, 0.1, test_data=replace(data, splits=names))
+    assert ids(splits.test) == list(range(300, 540))
+    assert splits.notes[0] == "test: 240 images, given: the test split of 540"
+    untested = replace(data, splits=np.full(540, "val"))
+    assert len(split(data, 0.1, test_data=untested).test) == 540
+
+
 def test_each_split_of_a_class_is_drawn_in_proportion() -> None:
     """Of ten images each, five are drawn, whatever the seed."""
     splits = np.array(["train", "test"] * 10)
@@ -318,6 +328,24 @@ def test_each_split_of_a_class_is_drawn_in_proportion() -> None:
             drawn = limited(unlabeled, 10, seed=seed).splits
             assert drawn is not None
             assert (drawn == "train").sum() == 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_data_has_splits_each_class_of_each_split_is_drawn_in_proportion(
+    data: Dataset, seed: int
+) -> None:
+    """A limit, and the validation split of data that has a test split alone."""
+    names = np.array(["train"] * 360 + ["test"] * 180)
+    own = replace(data, splits=names)
+    drawn = limited(own, 108, seed=seed)
+    for name, rows in (("train", slice(0, 360)), ("test", slice(360, 540))):
+        there = counts(data.take(np.arange(540)[rows]))
+        kept = counts(drawn.take(np.flatnonzero(drawn.splits == name)))
+        for count, size in zip(kept, there, strict=True):
+            assert abs(count - size / 5) <= 1
+    there = counts(data.take(np.arange(360)))
+    for count, size in zip(counts(split(own, 0.25, seed=seed).val), there, strict=True):
+        assert abs(count - size / 4) <= 1
 
 
 def test_a_split_that_is_not_drawn_is_not_noted(data: Dataset) -> None:

@@ -58,6 +58,40 @@ def test_class_names_and_shapes_come_back(suffix: str, tmp_path: Path) -> None:
     assert labels == ([2, 1, 2] if suffix == "t7" else [1, 0, 1])
 
 
+@pytest.mark.parametrize("suffix", ["t7", "npz"])
+@pytest.mark.parametrize("splits", [None, ["test", "train", "val"]])
+def test_the_splits_of_the_data_come_back(
+    splits: list[str] | None, suffix: str, tmp_path: Path
+) -> None:
+    """`probe` would else test on images of the data's training split."""
+    own = None if splits is None else np.array(splits)
+    data = Dataset(VALUES, np.array([1, 0, 1]), ("cat", "dog"), splits=own)
+    store: Any = SimpleNamespace(layers={"a": (4,)}, count=3, read=lambda _: data)
+    write_features(store, tmp_path / f"f.{suffix}", suffix)
+    (found,) = read_features(tmp_path / f"f.{suffix}").values()
+    assert (None if found.splits is None else found.splits.tolist()) == splits
+
+
+@pytest.mark.parametrize("suffix", [".t7", ".npz"])
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        (["train", "test"], "features of 3 examples, but 2 splits"),
+        (["train", "test", "dev"], "splits are no list of train, val, test"),
+        ([1.0, 2.0, 3.0], "splits are no list of train, val, test"),
+        ([VALUES[0]] * 3, "splits are no list of train, val, test"),
+    ],
+    ids=["one missing", "another name", "numbers", "tensors"],
+)
+def test_what_is_no_splits_is_refused(
+    splits: list[Any], said: str, suffix: str, tmp_path: Path
+) -> None:
+    listed = np.array(splits) if suffix == ".npz" else LuaTable.from_list(splits)
+    write(tmp_path / f"f{suffix}", {"data": VALUES, "splits": listed})
+    with pytest.raises(StoreError, match=said):
+        read_features(tmp_path / f"f{suffix}")
+
+
 def write(file: Path, entries: dict[str, Any]) -> None:
     if file.suffix == ".npz":
         np.savez(file, **entries)

@@ -48,6 +48,34 @@ def test_a_single_file_is_an_example_twice() -> None:
     assert np.array_equal(example_of(files, Preprocessing("gray")), np.ones((2, 1, 2, 2)))
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["train", "test", "test"], ["train", "train", "test"]),
+        (["train", "test", "test"], None),
+        (None, ["train", "test", "test"]),
+    ],
+)
+def test_a_store_with_other_splits_is_not_taken_for_that_of_the_data(
+    before: list[str] | None, after: list[str] | None, tmp_path: Path
+) -> None:
+    """The images are the same; a probe would be tested on what it is to be trained on."""
+    network = SavedModel(nn.Sequential(nn.Linear(2, 2)), "features")
+    extractor = TorchExtractor(network, ["0"], "cpu")
+
+    def planned(names: list[str] | None) -> ExtractionPlan:
+        splits = None if names is None else np.array(names)
+        data = Dataset(np.eye(3, 2, dtype=np.float32), np.array([0, 1, 0]), splits=splits)
+        return plan_extraction(extractor, data)
+
+    for names in (before, before):
+        extract(planned(names), tmp_path / "store")
+    with pytest.raises(StoreError, match="holds the features of the same images in other splits"):
+        extract(planned(after), tmp_path / "store")
+    found = extract(planned(after), tmp_path / "store", overwrite=True).read("0").splits
+    assert (None if found is None else found.tolist()) == after
+
+
 @pytest.mark.parametrize(("device", "parallel"), [("cpu", True), ("meta", False)])
 def test_only_on_a_cpu_several_batches_run_at_once(
     device: str, parallel: bool, monkeypatch: pytest.MonkeyPatch

@@ -353,7 +353,15 @@ def test_running_statistics_are_worth_unfreezing() -> None:
 def test_a_layer_is_frozen_under_any_of_its_names() -> None:
     shared = nn.Sequential(nn.Dropout(), nn.Linear(4, 4))
     network = nn.Sequential(shared, nn.ReLU(), shared, nn.Linear(4, 2))
-    set_frozen(network, frozen_modules(network, "2"))
+    frozen = frozen_modules(network, "2")
+    set_frozen(network, frozen)
+    assert count_parameters(network, frozen) == (10, 20)
+    with pytest.raises(FreezingError, match="freeze='2,3' leaves nothing to train"):
+        frozen_modules(network, "2,3")
+    # So is it trained again under any of them.
+    for freezing in (Freezing(unfreeze="2:0"), Freezing("0", unfreeze="2:2")):
+        assert count_parameters(network, frozen_at(network, freezing, 1)) == (10, 20)
+        assert count_parameters(network, frozen_at(network, freezing, 2)) == (30, 0)
     network.train()
     assert not shared[0].training
     assert not shared[1].weight.requires_grad

@@ -43,6 +43,18 @@ def test_weights_that_lack_half_of_a_network_do_not_fit(missing: int, fits: bool
         assert torch.equal(network[2].weight, before)
 
 
+def test_a_tensor_of_another_shape_is_not_taken_though_it_has_as_many_numbers() -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    state = {name: torch.ones_like(value) for name, value in network.state_dict().items()}
+    state["0.weight"] = state["0.weight"].T.contiguous()
+    before = network[0].weight.detach().clone()
+    model = SavedModel(network, "logits")
+    fill_from_state(model, network, state, "a.pth")
+    assert torch.equal(network[0].weight, before)
+    said = "not in it, so random: 0.weight; not used of it: 0.weight"
+    assert model.notes == [f"a.pth: 3 tensors are loaded; {said}"]
+
+
 @pytest.mark.parametrize(
     ("edge", "part", "resized"), [(30, 0.8, 37), (28, 0.875, 32), (224, 0.95, 235)]
 )

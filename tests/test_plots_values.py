@@ -73,6 +73,18 @@ def test_a_layer_that_stands_twice_in_a_t7_counts_once(tmp_path: Path) -> None:
     assert sum(layer.bytes for layer in layers) == (tmp_path / "shared.t7").stat().st_size
 
 
+def test_weights_that_two_layers_of_a_t7_share_count_once(tmp_path: Path) -> None:
+    """As in `inspect`, and in the network that it is converted to."""
+    first, second = linear(4, 4), linear(4, 4)
+    second.fields["weight"] = first.fields["weight"]
+    t7.save(sequential(first, second), tmp_path / "shared.t7")
+    sizes = {layer.name: layer for layer in sizes_in_t7(tmp_path / "shared.t7")}
+    assert [sizes[f"{name} Linear 4→4"].parameters for name in (0, 1)] == [20, 4]
+    assert sum(layer.bytes for layer in sizes.values()) == (tmp_path / "shared.t7").stat().st_size
+    found = t7.inspection.inspect(tmp_path / "shared.t7")
+    assert (found.parameters, [layer.parameters for layer in found.layers]) == (24, [0, 20, 20])
+
+
 @pytest.mark.parametrize(("index", "is_there"), [(-1, False), (0, True), (1, True), (2, False)])
 def test_an_image_of_a_dataset_is_named_from_0(index: int, is_there: bool, tmp_path: Path) -> None:
     pixels = np.arange(8, dtype=np.uint8).reshape(2, 1, 2, 2)

@@ -11,7 +11,14 @@ import pytest
 from support import FIXTURES
 
 from torchlift.cli.main import main
-from torchlift.transfer.data import Dataset, Splits, open_data, split
+from torchlift.transfer.data import (
+    Dataset,
+    Splits,
+    match_classes,
+    open_data,
+    select_classes,
+    split,
+)
 from torchlift.transfer.data.writing import write_npz
 from torchlift.transfer.errors import DataError
 
@@ -92,6 +99,33 @@ def test_a_split_without_the_first_class_keeps_its_labels(tmp_path: Path) -> Non
         write_npz(Splits(train, val, empty), tmp_path / "data.t7")
     with pytest.raises(DataError, match="labels"):
         write_npz(Splits(Dataset(images), val, empty), tmp_path / "other.npz")
+
+
+def test_classes_that_were_chosen_by_their_numbers_are_those_of_the_source(tmp_path: Path) -> None:
+    """A model without names of classes would be compared by other outputs."""
+    images = np.arange(6 * 4, dtype=np.uint8).reshape(6, 1, 2, 2)
+    source = Dataset(images, np.array([0, 2, 4, 2, 4, 4]))
+    chosen, empty = select_classes(source, ["5", "3"]), source.take(np.arange(0))
+    file = write_npz(Splits(chosen, empty, empty), tmp_path / "d.npz")
+    for names, classes, numbers in (
+        (None, [1, 0, 1, 0, 0], (4, 2)),
+        (["3", "5"], [0, 1, 0, 1, 1], (2, 4)),
+    ):
+        found: Any = open_data(file, class_names=names)
+        assert (found.classes.tolist(), found.source_classes) == (classes, numbers)
+        assert match_classes(found, None)[0].classes.tolist() == [2, 4, 2, 4, 4]
+        # A network that was trained on them has their names, in whatever order.
+        by_name, _ = match_classes(found, ["3", "5"])
+        assert (by_name.classes.tolist(), by_name.source_classes) == ([0, 1, 0, 1, 1], (2, 4))
+
+
+@pytest.mark.parametrize("numbers", [[2], [[2, 4]], [2.0, 4.0], [-1, 4], ["2", "4"]], ids=str)
+def test_what_is_no_number_of_each_class_is_refused(numbers: list[Any], tmp_path: Path) -> None:
+    images = np.zeros((2, 1, 2, 2), np.uint8)
+    given: Any = {"source_classes": np.array(numbers), "classes": np.array(["3", "5"])}
+    np.savez(tmp_path / "d.npz", x=images, y=np.array([0, 1]), **given)
+    with pytest.raises(DataError, match="source_classes are no indices from 0"):
+        open_data(tmp_path / "d.npz")
 
 
 def test_classes_without_names_count_from_one_as_in_torch7(

@@ -8,6 +8,7 @@ from torch import nn
 
 from torchlift.converters.input_shapes import parse_inputs
 from torchlift.transfer.errors import SummaryError
+from torchlift.transfer.find_layers import follow_lua_path
 from torchlift.transfer.summary import formula, summarize
 
 
@@ -248,6 +249,28 @@ def test_a_container_has_a_row_for_numbers_of_its_own(
 ) -> None:
     found = summarize(Holder(kind), (4,)).layers
     assert [(row.torch_path, row.parameters, row.weight_bytes) for row in found] == rows
+
+
+class WithoutAuxiliary(nn.Module):
+    """Has an empty place, as GoogLeNet without its auxiliary heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+        self._modules = {"first": self.first, "aux": None, "last": self.last}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        last: torch.Tensor = self.last(self.first(x))
+        return last
+
+
+def test_a_lua_path_leads_to_its_layer_where_another_was_taken_away() -> None:
+    """An empty place is no child: `extract` would take the features of another layer."""
+    network = WithoutAuxiliary()
+    paths = {row.torch_path: row.lua_path for row in summarize(network, (4,)).layers}
+    assert {path: follow_lua_path(network, lua) for path, lua in paths.items()} == {
+        path: path for path in ("first", "last")
+    }
 
 
 class Halved(nn.Module):

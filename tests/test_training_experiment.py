@@ -18,6 +18,7 @@ from training_support import QUIET, experiment
 from torchlift.converters.images.preprocessing import Preprocessing
 from torchlift.converters.saved import SavedModel, load
 from torchlift.transfer.data import Dataset, Splits
+from torchlift.transfer.errors import TrainingError
 from torchlift.transfer.runs import read_run
 from torchlift.transfer.training import experiment as running
 from torchlift.transfer.training import loop
@@ -122,6 +123,27 @@ def test_a_rate_that_was_found_is_said_before_the_first_epoch(
     assert said[-2:] == ["note: learning rate 0.0625, found by a range test", "an epoch"]
     assert outcome.notes == ["learning rate 0.0625, found by a range test"]
     assert outcome.history[0]["lr"] == 0.0625
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_run_does_not_go_on_with_other_images(split: str, tmp_path: Path) -> None:
+    """Those that it chooses its best epoch by would else differ from epoch to epoch."""
+    splits = Splits(DATA, DATA, DATA.take(np.arange(0)))
+    again = replace(QUIET, resume="auto")
+    run_experiment(model(), experiment(splits, epochs=1), tmp_path / "run")
+    images = DATA.images.copy()
+    images[3] += 1
+    changed = replace(splits, **{split: replace(DATA, images=images)})
+    said = {"train": "data of the same name", "val": "validation images of the same name"}[split]
+    with pytest.raises(TrainingError, match=said):
+        run_experiment(model(), experiment(changed, epochs=2, run=again), tmp_path / "run")
+    # A run of torchlift 0.1.0 does not say which images it was validated on.
+    folder = RunFolder(tmp_path / "run")
+    inputs = read_facts(folder.path)["inputs"]
+    folder.add_facts(inputs={name: inputs[name] for name in inputs if name != "val"})
+    if split == "val":
+        outcome = run_experiment(model(), experiment(changed, epochs=2, run=again), folder.path)
+        assert len(outcome.history) == 2
 
 
 @pytest.mark.parametrize("is_new", [True, False])

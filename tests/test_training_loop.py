@@ -72,6 +72,26 @@ def test_the_metric_that_decides_ends_a_training_and_says_what_is_kept(
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("freezing", [Freezing(body_lr=0.001), Freezing(layer_decay=0.5)], ids=str)
+def test_the_rate_of_an_epoch_is_that_of_the_head(
+    freezing: Freezing, measured: list[nn.Module], tmp_path: Path
+) -> None:
+    trained = run(tmp_path, freezing=freezing, lr=0.05, schedule="constant", batch_size=12)
+    assert trained.state.history[0]["lr"] == 0.05
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_nothing_is_frozen_any_more_when_a_training_has_ended(
+    ema: float | None, measured: list[nn.Module], tmp_path: Path
+) -> None:
+    """Whoever trains the network on would otherwise train its head alone, without a word."""
+    freezing = Freezing("all-but-head")
+    network = run(tmp_path, freezing=freezing, ema=ema, batch_size=12).network
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert not any(layer.training for layer in network.modules())
+    assert all(layer.training for layer in network.train().modules())
+
+
 def test_the_moving_average_is_what_is_measured(measured: list[nn.Module], tmp_path: Path) -> None:
     assert [run(tmp_path / "a").state.network] == measured
     state = run(tmp_path / "b", ema=0.9).state

@@ -27,7 +27,13 @@ from torchlift.transfer.freezing import Freezing
 from torchlift.transfer.heads import find_head, replace_head
 from torchlift.transfer.training import rehearsal
 from torchlift.transfer.training.experiment import run_experiment
-from torchlift.transfer.training.rehearsal import _class_notes, _classify, _freezing_notes, rehearse
+from torchlift.transfer.training.rehearsal import (
+    _class_notes,
+    _classify,
+    _freezing_notes,
+    _sampling_notes,
+    rehearse,
+)
 
 DIGITS = FIXTURES / "digits"
 MODEL = str(DIGITS / "digits-lenet5-bn.t7")
@@ -83,6 +89,25 @@ def test_a_frozen_head_of_zeros_is_refused(rule: str) -> None:
         rehearse(model, experiment(digit_splits(), freezing=Freezing(freeze=rule)))
     other = experiment(digit_splits(), freezing=Freezing(freeze="all-but-head"))
     assert rehearse(model, other).saveable
+
+
+@pytest.mark.parametrize(
+    ("sampling", "size", "left_out"),
+    [
+        ("shuffle-once", 4, 2),
+        ("shuffle-once", 5, 0),
+        ("shuffle-once", 1, 0),
+        ("shuffle-once", 64, 0),
+        ("shuffle", 4, 0),
+        ("replacement", 4, 0),
+    ],
+)
+def test_images_that_no_epoch_trains_on_are_noted(sampling: str, size: int, left_out: int) -> None:
+    data = Dataset(np.zeros((10, 1, 2, 2), np.uint8), np.arange(10) % 2)
+    asked = experiment(Splits(data, data, data), sampling=sampling, batch_size=size)
+    notes = _sampling_notes(asked)
+    assert len(notes) == bool(left_out)
+    assert all(note.startswith(f"{left_out} of 10 images are never trained on") for note in notes)
 
 
 def test_layers_that_are_unfrozen_too_late_are_noted() -> None:

@@ -82,6 +82,19 @@ def test_the_warm_up_rises_linearly_to_the_start_of_the_schedule() -> None:
     np.testing.assert_allclose(factors, expected)
 
 
+def test_the_steps_of_a_schedule_are_at_epochs_of_the_training_warm_up_included() -> None:
+    options = Optimization(epochs=6, schedule="step", step_epochs=2, warmup_epochs=1)
+    factors = [schedule_factor(options, step, 3) for step in range(18)]
+    np.testing.assert_allclose(factors, [0.25, 0.5, 0.75, *[1] * 3, *[0.1] * 6, *[0.01] * 6])
+    # Of an epoch that the warm-up ends in, the rest has the rate of its step.
+    half = Optimization(epochs=2, schedule="step", step_epochs=1, warmup_epochs=1.5)
+    factors = [schedule_factor(half, step, 2) for step in range(4)]
+    np.testing.assert_allclose(factors, [0.25, 0.5, 0.75, 0.1])
+    constant = Optimization(epochs=2, schedule="constant", warmup_epochs=1)
+    factors = [schedule_factor(constant, step, 2) for step in range(4)]
+    np.testing.assert_allclose(factors, [1 / 3, 2 / 3, 1, 1])
+
+
 def test_a_factor_applies_to_the_rate_at_the_start_of_each_group() -> None:
     groups = [
         {"params": [nn.Parameter(torch.zeros(1))], "lr": rate, "base_lr": rate}

@@ -105,7 +105,7 @@ def frozen_at(network: nn.Module, freezing: Freezing, epoch: int) -> frozenset[s
     names = list(_module_and_parameter_names(network))
     weights = {*network.state_dict(keep_vars=True)}
     for start, rule in freezing.steps():
-        found = _matches(network, names, rule)
+        found = _all_names(network, _matches(network, names, rule))
         if not found & at_first:
             reason = "is not frozen" if found else "matches no layer"
             raise FreezingError(f"unfreeze={rule!r} {reason}; frozen is {freezing.rule}")
@@ -173,7 +173,7 @@ def frozen_modules(network: nn.Module, rule: str) -> frozenset[str]:
             )
         matched |= found
     frozen = _whole(names, matched)
-    if all(name in frozen for name, _ in network.named_parameters()):
+    if _frozen_ids(network, frozen) >= {id(parameter) for parameter in network.parameters()}:
         raise FreezingError(f"freeze={rule!r} leaves nothing to train")
     return frozen
 
@@ -216,17 +216,33 @@ def set_frozen(network: nn.Module, frozen: frozenset[str]) -> None:
             module.training = False
             # `network.train()` calls each child's `train`: this one shadows the class's method.
             vars(module)["train"] = MethodType(_keep_mode, module)
-    parameters = list(network.named_parameters(remove_duplicate=False))
-    frozen_ids = {id(parameter) for name, parameter in parameters if name in frozen}
-    for _, parameter in parameters:
+    frozen_ids = _frozen_ids(network, frozen)
+    for parameter in network.parameters():
         parameter.requires_grad_(id(parameter) not in frozen_ids)
 
 
 def count_parameters(network: nn.Module, frozen: frozenset[str]) -> tuple[int, int]:
     """Return how many elements of the parameters are trained, and how many are frozen."""
+    frozen_ids = _frozen_ids(network, frozen)
     total = sum(value.numel() for value in network.parameters())
-    kept = sum(value.numel() for name, value in network.named_parameters() if name in frozen)
+    kept = sum(value.numel() for value in network.parameters() if id(value) in frozen_ids)
     return total - kept, kept
+
+
+def _all_names(network: nn.Module, names: set[str]) -> set[str]:
+    """Return names with the other names of the same modules and parameters."""
+    named = [
+        *network.named_modules(remove_duplicate=False),
+        *network.named_parameters(remove_duplicate=False),
+    ]
+    ids = {id(one) for name, one in named if name in names}
+    return {name for name, one in named if id(one) in ids}
+
+
+def _frozen_ids(network: nn.Module, frozen: frozenset[str]) -> set[int]:
+    """Return the ids of the parameters that are frozen, under any of their names."""
+    parameters = network.named_parameters(remove_duplicate=False)
+    return {id(parameter) for name, parameter in parameters if name in frozen}
 
 
 def _keep_mode(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -80,7 +80,12 @@ def match_classes(
         positions = match_names(data.names, labels, sides)
         if list(data.names) == list(labels):
             return data, []
-        matched = replace(data, classes=np.array(positions)[classes], names=tuple(labels))
+        matched = replace(
+            data,
+            classes=np.array(positions)[classes],
+            names=tuple(labels),
+            source_classes=_reordered(data.source_classes, positions),
+        )
         return matched, [f"{sides[0]}'s classes were matched with {sides[1]}'s by name"]
     note = _reason_for_position(data.names, labels, sides)
     count = count if labels is None else len(labels)
@@ -179,7 +184,19 @@ def name_classes(data: Data, names: Sequence[str]) -> Data:
     positions = match_names(data.names, names, sides)
     ordered = [data.names[positions.index(place)] for place in range(len(names))]
     classes = None if data.classes is None else np.array(positions)[data.classes]
-    return replace(data, classes=classes, names=tuple(ordered))
+    return replace(
+        data,
+        classes=classes,
+        names=tuple(ordered),
+        source_classes=_reordered(data.source_classes, positions),
+    )
+
+
+def _reordered(numbers: Sequence[int] | None, positions: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the numbers of classes that went to these positions, which are all that there are."""
+    if numbers is None:
+        return None
+    return tuple(numbers[positions.index(place)] for place in range(len(positions)))
 
 
 def _same_names(names: Sequence[str] | None, labels: Sequence[str] | None) -> bool:

@@ -64,7 +64,8 @@ def split(
         val_fraction: The validation fraction, where the source has no such split.
         test_fraction: The test fraction, where the source has no such split.
         seed: The seed of the draw.
-        test_data: The test split, if it is another dataset; the source's own is then left out.
+        test_data: The test split, if it is another dataset; the source's own is then left out. Of
+            one with splits of its own, its test split.
         match_classes: How its classes are matched with those of `data` (see `match_classes`).
 
     Raises:
@@ -93,16 +94,19 @@ def split(
     rest = data.take(np.flatnonzero(own_splits == "train"))
     if not len(rest):
         raise DataError("no images to train on: the source has no training split")
-    results: dict[str, Data] = {} if test_data is None else {"test": test_data}
+    results: dict[str, Data] = {}
     notes: list[str] = []
     if test_data is not None:
+        given = len(test_data)
+        test_data = results["test"] = test_split(test_data)
         if data.classes is not None:
             test_data, matching = matched(
                 test_data, data.names, match_classes, _TEST_AND_TRAINING, class_count(data)
             )
             results["test"] = test_data
             notes += matching
-        notes.append(f"test: {len(test_data):,} images, given")
+        part = "" if len(test_data) == given else f": the test split of {given:,}"
+        notes.append(f"test: {len(test_data):,} images, given{part}")
         own_shape, test_shape = image_shape(data), image_shape(test_data)
         if own_shape != test_shape:
             notes.append(f"test images are {test_shape}, the others {own_shape}: each is converted")

@@ -20,7 +20,8 @@ def write_npz(splits: Splits[Any], file: str | os.PathLike[str]) -> Path:
 
     It holds `x_train` (N, C, H, W), `y_train` (N,), the same for `val` and `test` unless they are
     empty, and the class names `classes`, if there are any. Labels then count from 0. Without names
-    they count from 1, as in Torch7: the first class is certain even if it has no image.
+    they count from 1, as in Torch7: the first class is certain even if it has no image. Of classes
+    that were chosen from a source without names, `source_classes` are the indices there.
 
     Args:
         splits: Labeled images of one size; those in files are decoded.
@@ -60,6 +61,8 @@ def write_npz(splits: Splits[Any], file: str | os.PathLike[str]) -> Path:
                 )
     if splits.train.names:
         arrays["classes"] = np.array(splits.train.names)
+    if splits.train.source_classes is not None:
+        arrays["source_classes"] = np.array(splits.train.source_classes)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Of a name with other letters than `.npz` numpy would make one with two suffixes.
     with atomic_path(target) as path, path.open("wb") as stream:

@@ -172,6 +172,7 @@ def extract(
     process.wait()
     store = open_store(path)
     store.check(plan.manifest)
+    store.check_splits(plan.data.splits)
     if process.is_first:
         store.remove_unfinished()
     process.wait()

@@ -16,6 +16,7 @@ from ...converters.labels import labels_from
 from ...converters.t7 import LuaTable
 from ..data import Dataset
 from ..data.array_layout import to_classes
+from ..data.dataset import SPLIT_NAMES
 from ..data.lua_tables import label_array
 from ..data.readers.npz import load_arrays
 from ..data.selection import keep_valid_labels
@@ -77,7 +78,7 @@ def write_features(store: FeatureStore, path: str | os.PathLike[str], format: st
 
     A single layer is `data` (N, …); several are under their names: in the table `data` of a `.t7`,
     as `data/NAME` in a `.npz`. `labels` (N,) count from 1 in a `.t7` and from 0 in a `.npz`;
-    `classes` are the class names.
+    `classes` are the class names, `splits` the data's own split of each example, if it has some.
 
     Args:
         store: A complete store.
@@ -106,6 +107,8 @@ def _write_t7(file: Path, arrays: Mapping[str, np.ndarray], data: Dataset) -> No
         entries["labels"] = data.classes + 1
     if data.names is not None:
         entries["classes"] = LuaTable.from_list(list(data.names))
+    if data.splits is not None:
+        entries["splits"] = LuaTable.from_list(data.splits.tolist())
     t7.save(LuaTable(entries), file)
 
 
@@ -116,6 +119,8 @@ def _write_npz(file: Path, arrays: Mapping[str, np.ndarray], data: Dataset) -> N
         entries["labels"] = data.classes
     if data.names is not None:
         entries["classes"] = np.array(data.names)
+    if data.splits is not None:
+        entries["splits"] = data.splits
     with file.open("wb") as stream:
         np.savez(stream, **entries)  # type: ignore[arg-type]  # the stub takes keywords for options
 
@@ -125,7 +130,7 @@ def _read_t7(file: Path) -> dict[str, Dataset]:
     entries = dict(value.items()) if isinstance(value, LuaTable) else {}
     data = entries.get("data")
     arrays = dict(data.items()) if isinstance(data, LuaTable) else {"data": data}
-    return _datasets(file, arrays, entries.get("labels"), entries.get("classes"), first_label=1)
+    return _datasets(file, arrays, entries, entries.get("classes"), first_label=1)
 
 
 def _read_npz(file: Path) -> dict[str, Dataset]:
@@ -137,13 +142,14 @@ def _read_npz(file: Path) -> dict[str, Dataset]:
     }
     names = entries.get("classes")
     listed = None if names is None else names.tolist()
-    return _datasets(file, arrays, entries.get("labels"), listed, first_label=0)
+    return _datasets(file, arrays, entries, listed, first_label=0)
 
 
 def _datasets(
-    file: Path, arrays: Mapping[Any, Any], labels: Any, names: Any, first_label: int
+    file: Path, arrays: Mapping[Any, Any], entries: Mapping[Any, Any], names: Any, first_label: int
 ) -> dict[str, Dataset]:
-    """Return the features of each layer, with the labels and class names of the file."""
+    """Return the features of each layer, with the labels, class names and splits of the file."""
+    labels, splits = entries.get("labels"), _splits(file, entries.get("splits"))
     try:
         classes = None if labels is None else to_classes(label_array(labels), first_label)[0]
         class_names = None if names is None else tuple(labels_from(names))
@@ -156,6 +162,8 @@ def _datasets(
             raise StoreError(
                 f"{file}: features of {len(array)} examples, but {len(classes)} labels"
             )
+        if splits is not None and len(splits) != len(array):
+            raise StoreError(f"{file}: features of {len(array)} examples, but {len(splits)} splits")
     if not arrays:
         raise StoreError(f"{file}: no features: expected data of N×D")
     rows = {
@@ -164,8 +172,18 @@ def _datasets(
     }
     try:
         return {
-            name: keep_valid_labels(Dataset(each, classes, class_names))
+            name: keep_valid_labels(Dataset(each, classes, class_names, splits=splits))
             for name, each in rows.items()
         }
     except DataError as error:
         raise StoreError(f"{file}: {error}") from None
+
+
+def _splits(file: Path, listed: Any) -> np.ndarray | None:
+    """Return the split of each example, which files of torchlift 0.1.0 do not have."""
+    if listed is None:
+        return None
+    names = listed.to_list() if isinstance(listed, LuaTable) else np.ravel(listed).tolist()
+    if not all(isinstance(name, str) and name in SPLIT_NAMES for name in names):
+        raise StoreError(f"{file}: splits are no list of {', '.join(SPLIT_NAMES)}")
+    return np.array(names, str)

@@ -150,7 +150,7 @@ class FeatureStore:
             self._column("labels"),
             None if names is None else tuple(names),
             ids=self._column("ids"),
-            splits=self._column("parts" if version_of(self.manifest) == 1 else "splits"),
+            splits=self._splits,
         )
         try:
             return keep_valid_labels(data)
@@ -176,6 +176,25 @@ class FeatureStore:
                 f"{self.path} holds other features: {'; '.join(changed)}. "
                 "Choose another path, or replace them with overwrite=True"
             )
+
+    def check_splits(self, splits: np.ndarray | None) -> None:
+        """Check that the store has the splits of the data, which change no feature.
+
+        Raises:
+            StoreError: If it has others, or is damaged.
+        """
+        stored = self._splits
+        if (None if stored is None else stored.tolist()) != (
+            None if splits is None else splits.tolist()
+        ):
+            raise StoreError(
+                f"{self.path} holds the features of the same images in other splits. Choose "
+                "another path, or replace them with overwrite=True"
+            )
+
+    @property
+    def _splits(self) -> np.ndarray | None:
+        return self._column("parts" if version_of(self.manifest) == 1 else "splits")
 
     def _array(self, layer: str) -> Path:
         # Layers of ONNX graphs have slashes in their names.

@@ -59,7 +59,7 @@ class LayerSize:
 def sizes_in_t7(file: str | os.PathLike[str]) -> list[LayerSize]:
     """Return the layers of a `.t7` file; with the rest of the file they add up to its size.
 
-    Neither torch nor the values of the tensors are loaded.
+    Shared tensors count once. Neither torch nor the values of the tensors are loaded.
 
     Raises:
         T7Error: The file cannot be read.
@@ -69,7 +69,7 @@ def sizes_in_t7(file: str | os.PathLike[str]) -> list[LayerSize]:
         LayerSize(
             f"{layer.torch_path or layer.path} {layer.class_name.removeprefix('nn.')} "
             f"{layer.settings}".strip(),
-            layer.parameters if layer.same_as is None else 0,
+            layer.distinct,
             _groups(layer.bytes),
         )
         for layer in result.layers

@@ -240,9 +240,10 @@ class _Recorder:
 
 def lua_path(network: nn.Module, name: str) -> str:
     """Return the Lua path of a layer: `1.8` is `get(2):get(9)` (see `follow_lua_path`)."""
-    steps, module = [], network
+    steps, module = list[str](), network
     for child in name.split(".") if name else ():
-        steps.append(f"get({list(module._modules).index(child) + 1})")
+        children = [name for name, inner in module._modules.items() if inner is not None]
+        steps.append(f"get({children.index(child) + 1})")
         module = getattr(module, child)
     return ":".join(steps)
 

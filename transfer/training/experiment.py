@@ -101,6 +101,7 @@ def run_experiment(
         inputs = {
             "model": network_digest(model.module),
             "data": fingerprint(experiment.splits.train),
+            "val": fingerprint(experiment.splits.val),
         }
         if experiment.teacher is not None:
             inputs["teacher"] = experiment.teacher.digest

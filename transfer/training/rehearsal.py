@@ -64,6 +64,7 @@ def rehearse(model: SavedModel, experiment: Experiment) -> Rehearsal:
     notes = [
         *_class_notes(experiment.splits),
         *_freezing_notes(experiment.freezing, experiment.optimization.epochs),
+        *_sampling_notes(experiment),
         *_validation_notes(experiment),
     ]
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
@@ -104,6 +105,18 @@ def _freezing_notes(freezing: Freezing, epochs: int) -> list[str]:
         f"the frozen layers are to be trained from epoch {start} on, but the training has only "
         f"{epochs} epochs: they stay as they are"
         for start in late[:1]
+    ]
+
+
+def _sampling_notes(experiment: Experiment) -> list[str]:
+    """Return a note if a last batch that is not full leaves out the same images in each epoch."""
+    options, count = experiment.optimization, len(experiment.splits.train)
+    left_out = count % min(options.batch_size, count)
+    if options.sampling != "shuffle-once" or not left_out:
+        return []
+    return [
+        f"{left_out:,} of {count:,} images are never trained on: a last batch that is not full is "
+        "left out, and in one order for all epochs it has the same images in each"
     ]
 
 

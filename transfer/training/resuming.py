@@ -22,6 +22,11 @@ FORMAT_VERSION = 2
 #: Options that may change when a run is resumed.
 _CHANGEABLE = {"epochs", "patience", "output", "tracker", "device", "threads", "workers"}
 
+#: Inputs that older runs have no fingerprint of: they may be any. And what messages call them.
+_UNKNOWN = "unknown"
+_ADDED_INPUTS = {"val": _UNKNOWN}
+_CALLED = {"val": "validation images"}
+
 
 def check_resumable(
     path: Path, facts: Mapping[str, Any], config: Mapping[str, Any], inputs: Mapping[str, Any]
@@ -61,8 +66,11 @@ def check_resumable(
         {key: value for key, value in config.items() if key not in _CHANGEABLE},
     )
     # Where the options are the same, the files themselves have changed.
+    before = {**_ADDED_INPUTS, **facts["inputs"]}
     others = [
-        key for key in {**facts["inputs"], **inputs} if facts["inputs"].get(key) != inputs.get(key)
+        _CALLED.get(key, key)
+        for key in {**before, **inputs}
+        if before.get(key) not in (inputs.get(key), _UNKNOWN)
     ]
     if not changes and others:
         changes = f"{' and '.join(others)} of the same name, but with other contents"

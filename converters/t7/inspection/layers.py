@@ -46,6 +46,7 @@ class Layer:
         settings: `3→64, 11×11, stride 4, pad 2`.
         shapes: Name → shape of each of its own parameters.
         parameters: Number of elements of its own parameters.
+        distinct: Of these, the elements that no layer before it has.
         bytes: Bytes of its own tensors, without those of modules inside it.
         same_as: For a repeated module, the path of its first occurrence.
     """
@@ -58,6 +59,7 @@ class Layer:
     settings: str
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     parameters: int = 0
+    distinct: int = 0
     bytes: Bytes = field(default_factory=Bytes)
     same_as: str | None = None
 
@@ -140,7 +142,10 @@ def list_modules(value: Any, path: str = "") -> ModuleInventory:
         owner, group = attribution.use.owner, attribution.use.group
         counts = inventory.outside if owner is None else layers[owner].bytes
         counts.add(group, attribution.bytes)
-        inventory.parameters += attribution.elements if group == "weights" else 0
+        if group == "weights":
+            inventory.parameters += attribution.elements
+            if owner is not None:
+                layers[owner].distinct += attribution.elements
     return inventory
 
 

@@ -51,7 +51,7 @@ def read_npz(source: str, options: ReadOptions) -> Dataset:
     """
     arrays = {name.lower(): array for name, array in load_arrays(source).items()}
     try:
-        return _dataset(source, arrays, options)
+        return _with_source_classes(_dataset(source, arrays, options), arrays)
     except NotFiniteError as error:
         raise NotFiniteError(f"{source}: {error}") from None
     except DataError as error:
@@ -93,6 +93,24 @@ def _dataset(source: str, arrays: Mapping[str, np.ndarray], options: ReadOptions
     )
     data = replace(data, notes=(*data.notes, *(label_notes or ())))
     return _with_note_on_text(data, arrays, labels)
+
+
+def _with_source_classes(data: Dataset, arrays: Mapping[str, np.ndarray]) -> Dataset:
+    """Return data with what `write_npz` says of classes whose names are only numbers.
+
+    Raises:
+        DataError: If it is no number for each class.
+    """
+    listed = arrays.get("source_classes")
+    if listed is None:
+        return data
+    if (
+        listed.dtype.kind not in "iu"
+        or listed.shape != (len(data.names or ()),)
+        or (listed < 0).any()
+    ):
+        raise DataError("source_classes are no indices from 0, one for each class name")
+    return replace(data, source_classes=tuple(listed.tolist()))
 
 
 def _numbers(
