@@ -219,6 +219,27 @@ def test_the_weights_of_a_layer_are_opencvs() -> None:
         assert all(blob.dtype == np.float32 for blob in blobs)
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "in_training", "in_evaluation"),
+    [
+        ("nn.SpatialBatchNormalization", {"train": True}, True, False),
+        ("cudnn.SpatialBatchNormalization", {"train": True}, True, False),
+        ("nn.SpatialBatchNormalization", {"train": False}, False, False),
+        # A file that does not say is not in training mode.
+        ("nn.SpatialBatchNormalization", {}, False, False),
+        ("nn.BatchNormalization", {"train": True}, False, False),
+        ("nn.InstanceNormalization", {"nOutput": 2}, True, True),
+    ],
+)
+def test_images_are_normalized_by_themselves_where_opencv_does_it(
+    name: str, fields: dict[str, Any], in_training: bool, in_evaluation: bool
+) -> None:
+    source = LuaObject(name, LuaTable({"running_mean": np.zeros(2), **fields}))
+    for evaluate, expected in ((False, in_training), (True, in_evaluation)):
+        types = [layer.type for layer in opencv_layers(source, evaluate=evaluate)]
+        assert types == ["MVN", "BatchNorm"][not expected :]
+
+
 def test_layers_are_counted_found_and_read_by_name_and_by_number() -> None:
     net = readNetFromTorch(FIXTURES / "digits" / "digits-lenet5.t7")
     names = net.getLayerNames()

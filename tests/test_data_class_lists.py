@@ -159,8 +159,8 @@ def test_names_of_images_without_labels_are_ordered_too() -> None:
 
 def test_a_label_below_the_first_is_no_image_of_a_class() -> None:
     """It is refused, or left out, behind the naming."""
-    found = name_classes(Dataset(PIXELS[:4], np.array([-1, 0, 0, 1])), ["cat", "dog", "owl"])
-    assert found.notes == ("1 of 3 class names have no images: owl",)
+    found = name_classes(Dataset(PIXELS[:4], np.array([-1, 0, 0, 2])), ["cat", "dog", "owl"])
+    assert found.notes == ("1 of 3 class names have no images: dog",)
 
 
 @pytest.mark.parametrize(("count", "ends"), [(10, "9: no name"), (11, "9, …: no name")])

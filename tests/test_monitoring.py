@@ -57,6 +57,9 @@ def test_the_best_epochs_are_the_first_of_equal_ones() -> None:
     history = [{"val_accuracy": accuracy, "val_loss": loss} for accuracy, loss in scores]
     assert best_epochs(history, "accuracy", 4) == [3, 4, 2, 1]
     assert best_epochs(history, "loss", 9) == [3, 4, 2, 1, 5]
+    # Wherever it stands, also among epochs of the same accuracy.
+    history = [{"val_accuracy": 0.5, "val_loss": loss} for loss in (float("nan"), 3.0, 1.0, 2.0)]
+    assert best_epochs(history, "accuracy", 4) == best_epochs(history, "loss", 4) == [3, 4, 2, 1]
     # Nothing tells which is the best: the last ones are.
     assert best_epochs([{"train_loss": 1.0}] * 3, "accuracy", 2) == [3, 2]
     assert best_epochs([]) == []

@@ -119,6 +119,19 @@ def test_the_columns_of_a_product_have_enough_steps_each_by_itself() -> None:
     assert weight.is_fine.tolist() == [[True, False], [True, False]]
 
 
+@pytest.mark.parametrize(
+    ("largest", "zero", "is_fine"), [(144, 128, True), (143, 128, False), (112, 128, True)]
+)
+def test_steps_are_counted_from_the_zero_point_to_either_side(
+    largest: int, zero: int, is_fine: bool
+) -> None:
+    steps = np.array([[128, 128], [128, largest]], np.uint8)
+    node = helper.make_node("DequantizeLinear", ["w", "s", "z"], ["y"])
+    arrays = {"w": steps, "s": np.float32([0.5]), "z": np.array([zero], np.uint8)}
+    (weight,) = quantized_constants_of(graph(node, arrays)).dequantized
+    assert (weight.is_fine == is_fine).all()
+
+
 def test_a_bias_whose_scales_are_computed_has_no_numbers() -> None:
     arrays = {"w": STEPS, "s": np.float32([0.1]), "z": np.int8([0]), "b": np.int32([1, 2])}
     node = helper.make_node("QLinearConv", ["x", "xs", "xz", "w", "s", "z", "ys", "yz", "b"], ["y"])

@@ -5,6 +5,7 @@ On a graph of two linear layers that is made here, so that nothing is traced.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -321,3 +322,9 @@ def test_a_full_disk_of_temporary_files_is_said() -> None:
         read_part("part.onnx")
     with pytest.raises(FileNotFoundError, match=r"missing\.onnx"):
         read_part("missing.onnx")
+    # Of an error without a file nobody could tell what is full.
+    with (
+        pytest.raises(WriteError, match=r"disk full, or a limit .* TMPDIR names another folder"),
+        ort_quantizer._temporary_folder(),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -51,6 +51,18 @@ def test_a_file_of_two_floating_types_has_one_when_it_is_opened(tmp_path: Path) 
         assert any("cast from float64 to float32" in note for note in model.notes)
 
 
+def test_a_cast_leaves_the_layers_that_make_whole_numbers(tmp_path: Path) -> None:
+    """`nn.Copy` to LongTensors cuts decimals off, whatever the type of the parameters."""
+    copy = module("nn.Copy", gradInput=np.zeros(0), output=np.zeros(0, np.int64))
+    double = linear(3, 3)
+    double.fields["weight"], double.fields["bias"] = np.eye(3), np.full(3, 0.75)
+    model = saved.open_model(write(sequential(double, copy), tmp_path))
+    assert model.module[0].weight.dtype == torch.float32
+    output = model.module(torch.tensor([[0.0, 1.0, 2.5]]))
+    assert output.dtype == torch.int64
+    assert output.tolist() == [[0, 1, 3]]
+
+
 def test_a_checkpoints_class_names_are_used_unless_others_are_given() -> None:
     file = FIXTURES / "digits" / "digits-lenet5-bn_uncleared.t7"
     assert saved.open_model(file).labels[:2] == ["zero", "one"]

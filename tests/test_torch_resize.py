@@ -70,6 +70,20 @@ def test_large_gray_images_have_a_loop_of_their_own(
     assert 0 < np.count_nonzero(found != color[..., :1]) < 100
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "is_large"), [((264, 228), (56, 72), False), ((61, 36), (33, 96), True)]
+)
+def test_a_gray_result_is_large_if_its_sides_add_up_to_more_than_128(
+    old: tuple[int, int], new: tuple[int, int], is_large: bool
+) -> None:
+    """A byte of each differs between the two loops, and is torch's."""
+    image = np.random.default_rng(0).integers(0, 256, (*old, 1), np.uint8)
+    resize = RESIZERS["torch-bilinear"]
+    found, color = resize(image, new), resize(image.repeat(3, axis=2), new)
+    assert np.array_equal(found, by_torch(image, new, "torch-bilinear"))
+    assert bool((found != color[..., :1]).any()) is is_large
+
+
 def test_torch_is_not_imported() -> None:
     code = (
         "import sys, numpy as np\n"
