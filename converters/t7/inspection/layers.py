@@ -46,9 +46,9 @@ class Layer:
         settings: `3→64, 11×11, stride 4, pad 2`.
         shapes: Name → shape of each of its own parameters.
         parameters: Number of elements of its own parameters.
-        distinct: Of these, the elements that no layer before it has.
         bytes: Bytes of its own tensors, without those of modules inside it.
         same_as: For a repeated module, the path of its first occurrence.
+        distinct: Number of those elements of its parameters that no layer before it has.
     """
 
     path: str
@@ -59,9 +59,9 @@ class Layer:
     settings: str
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     parameters: int = 0
-    distinct: int = 0
     bytes: Bytes = field(default_factory=Bytes)
     same_as: str | None = None
+    distinct: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the layer as dicts, lists, strings and numbers."""
