@@ -182,6 +182,20 @@ def test_rounding_of_a_constant_feature_is_not_made_large(value: float) -> None:
     assert scale.std.tolist() == [1.0, np.arange(6).std()]
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_linear_layer_of_a_regression_has_its_probabilities(count: int) -> None:
+    """Of two classes scikit-learn keeps one row, and a shifted boundary needs a bias."""
+    chosen = TRAIN.classes < count
+    examples = Examples(TRAIN.features[chosen] + 3, TRAIN.classes[chosen])
+    regression = Regression(exact=True)
+    classify, layer = regression.fit(examples, 1.0), regression.linear
+    logits = examples.features @ layer.weight.T + layer.bias
+    assert layer.weight.shape == (count, 4)
+    assert abs(layer.bias).max() > 0.1
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(classify(examples.features), expected, atol=1e-6)
+
+
 def test_a_regression_that_was_stopped_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     finished = Regression(exact=True)
     finished.fit(TRAIN, 1.0)
