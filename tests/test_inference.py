@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from PIL import Image
+from support import FIXTURES
 from torch import nn
 
 from torchlift.converters.errors import LabelsError, NotFiniteError, WriteError
@@ -124,6 +125,25 @@ def test_images_of_two_shapes_keep_their_predictions(tmp_path: Path) -> None:
         # The output of a channel-first image: its channel, times the number of pixels.
         assert found[name].predictions[0].index == index % 3 * size[0] * size[1]
         assert len(found[name].predictions) == min(3 * size[0] * size[1], 5)
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "log_probabilities"])
+def test_what_half_precision_rounds_beyond_a_probability_is_one(kind: str) -> None:
+    """By up to a hundredth, on both sides; more is something else."""
+    near, far = ([[1.009, -0.009]], [[1.02, -0.02]])
+    if kind == "log_probabilities":
+        near, far = [[0.009, -9.0]], [[0.02, -9.0]]
+    assert probabilities(np.array(near), kind).shape == (1, 2)
+    with pytest.raises(InferenceError, match="they reach from"):
+        probabilities(np.array(far), kind)
+
+
+def test_images_of_several_sizes_are_fed_one_array_after_the_other() -> None:
+    predictor = OnnxPredictor(FIXTURES / "0.1.0" / "model.onnx", "cpu")
+    arrays = [np.full((count, 1, 32, 32), count, np.float32) for count in (1, 3)]
+    for given in (arrays, arrays[1]):
+        fed = predictor.feeds(given)
+        assert [one["input"].shape[0] for one in fed] == ([1, 3] if given is arrays else [3])
 
 
 def test_an_image_that_cannot_be_cropped_is_named_and_stops_no_other(tmp_path: Path) -> None:

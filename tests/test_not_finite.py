@@ -273,6 +273,23 @@ def test_infinite_constants_of_a_graph_are_no_damage(
     assert first_not_finite_weight(tmp_path / "m.onnx") == place
 
 
+def test_the_sizes_of_a_constant_may_be_packed_in_one_field(tmp_path: Path) -> None:
+    """As newer writers of protobuf do: 200 × 1 × 2 numbers, the last one but two unknown."""
+    values = np.zeros(400, "<f4")
+    values[397] = np.nan
+    raw = values.tobytes()
+    tensor = b"\x0a\x04\xc8\x01\x01\x02" + b"\x10\x01" + b"\x42\x01w" + b"\x4a\xc0\x0c" + raw
+    assert len(raw) == 0x640
+
+    def field(number: int, content: bytes) -> bytes:
+        size = len(content)
+        return bytes([number << 3 | 2, size & 127 | 128, size >> 7]) + content
+
+    (tmp_path / "m.onnx").write_bytes(field(7, field(5, tensor)))
+    found = first_not_finite_weight(tmp_path / "m.onnx")
+    assert found.startswith("w[198, 0, 1] is nan (1 of 400")
+
+
 @pytest.mark.parametrize("says_length", [True, False])
 @pytest.mark.parametrize(
     ("location", "place"), [("weights", "b[1] is nan (1 of 2"), ("../weights", "")]

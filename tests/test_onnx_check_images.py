@@ -119,6 +119,18 @@ def test_a_thousandth_of_the_pixels_may_be_off_by_one(
     assert found.text.endswith("off by at most 1 of 255")
 
 
+def test_exactly_a_thousandth_of_the_pixels_may_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 of 3,000."""
+
+    def change(inputs: np.ndarray) -> np.ndarray:
+        inputs[0, 1, 0, :3] += 1 / 4
+        return inputs
+
+    monkeypatch.setattr(image_file, "_OUTPUTS", 1e9)
+    assert told(monkeypatch, change, sizes=[(10, 100)]).passed
+    assert not told(monkeypatch, change, sizes=[(10, 99)]).passed
+
+
 @pytest.mark.parametrize(
     ("off", "passes", "share"),
     [(0.015, True, "100.0000%"), (0.03, False, "0.0000%"), (1.015, True, ""), (1.03, False, "")],

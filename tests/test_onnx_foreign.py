@@ -170,15 +170,17 @@ def test_what_does_not_fit_is_an_error(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.onnx", "f.onnx"]
 
 
-def test_weights_beside_the_file_are_copied_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_one", [True, False])
+def test_weights_beside_the_file_are_copied_with_it(in_one: bool, tmp_path: Path) -> None:
     path = torch_onnx(tmp_path / "f.onnx", network())
-    onnx.save(
-        onnx.load(path), path, save_as_external_data=True, location="w.data", size_threshold=0
-    )
+    place: Any = {"location": "w.data"} if in_one else {"all_tensors_to_one_file": False}
+    onnx.save(onnx.load(path), path, save_as_external_data=True, size_threshold=0, **place)
+    beside = sorted(file.name for file in tmp_path.iterdir() if file != path)
+    assert (beside == ["w.data"]) is in_one
     (tmp_path / "other").mkdir()
     annotate(path, tmp_path / "same.onnx", **SAID)
     written = annotate(path, tmp_path / "other" / "f.onnx", **SAID)
-    assert [file.name for file in written.files] == ["f.onnx", "w.data"]
+    assert [file.name for file in written.files] == ["f.onnx", *beside]
     np.testing.assert_allclose(
         Classifier(written.files[0], "cpu").probabilities(PIXELS),
         probabilities(network()),

@@ -35,6 +35,11 @@ def trials_of(before: np.ndarray, classes: np.ndarray | None) -> Any:
     return MODULE.Int8Trials(Path("f.onnx"), onnx.ModelProto(), examples, classes, False)
 
 
+@pytest.mark.parametrize(("count", "is_few"), [(29, True), (30, False)])
+def test_thirty_images_are_not_few(count: int, is_few: bool) -> None:
+    assert bool(trials_of(np.eye(2)[np.arange(count) % 2], None).notes) is is_few
+
+
 def test_a_trial_counts_what_is_lost_and_what_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ten examples the float file is right for eight, the int8 file for five."""
     true = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])

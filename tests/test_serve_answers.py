@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,11 @@ pytest.importorskip("fastapi")
 from serve_app_support import IMAGE, INFER, REQUEST, answers
 
 from torchlift import __version__
+from torchlift.cli.serve.card import card
+from torchlift.cli.serve.models import Models
+from torchlift.cli.serve.settings import Settings
+from torchlift.converters.images import Preprocessing
+from torchlift.converters.inference import Metadata
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +220,25 @@ def test_the_number_of_a_request_is_its_own_where_it_is_a_short_word(
 def test_no_two_requests_have_the_same_number(model: Path) -> None:
     found = answers(model, *[("GET", "/v2")] * 3)
     assert len({one.headers["x-request-id"] for one in found}) == 3
+
+
+def test_the_newest_version_is_the_one_with_the_largest_number() -> None:
+    models = Models(Settings("models"), set())
+    versions: Any = {number: SimpleNamespace(number=number) for number in ("9", "10", "2")}
+    models._loaded = {"m": versions}
+    assert models.find("m") is versions["10"]
+    assert models.find("m", "9") is versions["9"]
+    assert models.versions("m") == ["2", "9", "10"]
+
+
+@pytest.mark.parametrize("inside", [None, Preprocessing("BGR", (4, 6))])
+def test_the_card_has_the_preprocessing_of_the_network_wherever_it_is_done(
+    inside: Preprocessing | None, tmp_path: Path
+) -> None:
+    outside = Preprocessing(resize="none", value_range=255)
+    said = Metadata(output_kind="logits", preprocessing=outside, baked_preprocessing=inside)
+    model: Any = SimpleNamespace(
+        name="m", version="1", sha256="", provider="", metadata=said, takes_image=False,
+        predictor=None, path=tmp_path / "m.onnx",
+    )  # fmt: skip
+    assert card(model, ["m"])["preprocessing"] == (inside or outside).to_json()

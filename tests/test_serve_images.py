@@ -116,3 +116,11 @@ def test_an_error_repeats_no_more_than_the_beginning_of_a_name() -> None:
 def test_a_field_without_a_value_is_an_empty_image() -> None:
     """It is refused as one that cannot be read, not as a fault of the server."""
     assert images_of(*in_form(("image", None, b"")))[0].data == b""
+
+
+def test_images_of_json_and_of_a_form_keep_their_order() -> None:
+    files = [b"first", b"second", b"third"]
+    encoded = json.dumps({"images": [base64.b64encode(one).decode() for one in files]}).encode()
+    body, headers = form([("image", f"{index}.png", file) for index, file in enumerate(files)])
+    for kind, content in (("application/json", encoded), (headers["Content-Type"], body)):
+        assert [image.data for image in images_of(kind, content)] == files

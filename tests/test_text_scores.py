@@ -146,6 +146,7 @@ def test_a_step_reads_one_token_at_a_time_and_keeps_its_state(
     assert text_loss(model, long, counted.append).tokens == 400
     assert sum(counted) == 399
     # Each token counts alike, and what was read before counts at any length.
+    assert text_loss(model, long[:257]).tokens == 257, "whole chunks, and nothing behind them"
     whole, _ = model.read(long[:-1], model.start())
     loss = -whole[np.arange(399), long[1:]].mean()
     assert text_loss(model, long).loss == pytest.approx(loss, rel=1e-9)
