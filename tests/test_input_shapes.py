@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from torchlift.converters.input_shapes import InputShape, InputShapeError, InputShapes, parse_inputs
@@ -174,3 +175,19 @@ def test_other_leaves_stand_in_the_same_tables() -> None:
     assert str(shapes.with_leaves(leaves)) == "[6,[7]],8"
     assert isinstance(parse_inputs("3").tree, InputShape)
     assert isinstance(parse_inputs("3,4").tree, list)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *("float16", "float32", "float64", "int8", "int16", "int32", "int64"),
+        *("uint8", "bool"),
+    ],
+)
+def test_an_input_has_a_dtype_of_numpys(dtype: str) -> None:
+    (shape,) = parse_inputs(f"4:{dtype}").leaves()
+    assert np.dtype(shape.dtype).name == dtype
+    assert shape.is_integer == (np.dtype(dtype).kind in "iub")
+    again = InputShapes.from_json(parse_inputs(f"4:{dtype}").to_json())
+    # Where nothing is said, it is float32.
+    assert str(again) == ("4" if dtype == "float32" else f"4:{dtype}")
