@@ -191,3 +191,18 @@ def test_the_sign_of_a_weight_of_zero_is_that_of_its_package(
     module = convert(lua(name, weight=weight, **fields))
     pixel = torch.tensor([100.0, 10.0, 1.0]).reshape(1, 3, 1, 1)
     assert module(pixel).item() == scale * (sign * 100 + 10 - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "problem"),
+    [
+        ("nn.StereoJoin", {"disp_max": 2, "direction": 1}, "direction = 1 is not known"),
+        ("nn.SpatialUpSampling", {"dW": 2, "dH": 2, "yDim": 2, "xDim": 4}, "do not follow its"),
+        ("nn.SpatialUpSampling", {"dW": 2, "dH": 2, "yDim": 3, "xDim": 2}, "do not follow its"),
+    ],
+)
+def test_what_a_layer_does_otherwise_is_refused(
+    name: str, fields: dict[str, int], problem: str
+) -> None:
+    with pytest.raises(ConversionError, match=problem):
+        convert(lua(name, **fields))

@@ -121,3 +121,16 @@ def test_a_string_that_is_no_text_is_bytes() -> None:
 def test_a_vector_of_tds_is_written_in_the_order_of_its_numbers() -> None:
     vector = LuaObject("tds.Vec", LuaTable({2: "b", 3: "c", 1: "a"}), 0)
     assert t7.loads(t7.dumps(vector)).fields.to_list() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_body_of_more_or_fewer_parts_than_its_class_has_is_refused(count: int) -> None:
+    gpu = LuaObject("nn.GPU")
+    gpu.body = [LuaTable() for _ in range(count)]
+    with pytest.raises(T7Error, match=r"the body of a nn\.GPU must have 2 parts"):
+        t7.dumps(gpu)
+
+
+def test_whole_numbers_of_several_bytes_are_no_file() -> None:
+    with pytest.raises(T7Error, match="one-byte elements, not of int32"):
+        t7.loads(np.zeros(3, np.int32))

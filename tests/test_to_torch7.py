@@ -149,12 +149,22 @@ def test_arguments_of_layers_are_written(layer: nn.Module) -> None:
         (nn.Conv2d(4, 4, 3, dilation=2), "0: .* has a dilation"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "0: .* has a padding_mode other"),
         (nn.MaxPool2d(2, dilation=2), "0: .* has a dilation"),
+        *(
+            (layer, "0: .* has a dilation")
+            for dilation in ((1, 2), (2, 1))
+            for layer in (
+                nn.MaxPool2d(2, dilation=dilation),
+                nn.Conv2d(4, 4, 3, dilation=dilation),
+            )
+        ),
         (nn.AvgPool2d(2, divisor_override=3), "0: .* has a divisor_override"),
         (nn.Softmax(2), "0: .* has dim=2"),
         (nn.LogSoftmax(0), "0: .* has dim=0"),
         # Torch7 would place a last window outside the image: 4 columns of 9, where PyTorch has 3.
         (nn.MaxPool2d(2, 3, ceil_mode=True), "0: .* has ceil_mode and a stride above the kernel"),
         (nn.AvgPool2d(2, 3, ceil_mode=True), "0: .* has ceil_mode and a stride above the kernel"),
+        (nn.MaxPool2d(2, (3, 1), ceil_mode=True), "0: .* has ceil_mode and a stride above"),
+        (nn.AvgPool2d(2, (1, 3), ceil_mode=True), "0: .* has ceil_mode and a stride above"),
         (nn.BatchNorm2d(4, momentum=None), "0: .* has momentum=None"),
         (nn.BatchNorm2d(4, track_running_stats=False), "0: .* has no running statistics"),
         (nn.Flatten(2), "0: .* has other dimensions to flatten"),
@@ -168,6 +178,14 @@ def test_arguments_of_layers_are_written(layer: nn.Module) -> None:
 def test_unsupported_layers_are_named(layer: nn.Module, message: str) -> None:
     with pytest.raises(ConversionError, match=message):
         to_torch7(nn.Sequential(layer), (4, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_a_normalization_without_a_statistic_is_refused(name: str) -> None:
+    norm = nn.BatchNorm1d(4)
+    setattr(norm, name, None)
+    with pytest.raises(ConversionError, match="has no running statistics"):
+        to_torch7(norm)
 
 
 def test_a_flatten_needs_the_shape_of_an_example() -> None:
