@@ -272,6 +272,7 @@ def test_of_many_images_each_must_be_of_pixels() -> None:
         ([3, 5], 3, [0, 2]),
         ([2**53 - 1, 1], 0, [2**53 - 1, 1]),
         ([2**53, 1], 0, None),
+        ([-(2**53), 1], 0, None),
     ],
 )
 def test_labels_count_from_0_or_1(

@@ -84,10 +84,13 @@ def test_a_step_with_anything_else_behind_it_is_no_cell() -> None:
     assert find_cells(recurrence(lua("nn.Tanh"), linear(3, 3, True))) == {}
 
 
-@pytest.mark.parametrize(("factor", "count"), [(1, 1), (1 + 1e-9, 0)])
-def test_a_cell_computes_its_equations_to_the_last_digits(factor: float, count: int) -> None:
+@pytest.mark.parametrize(("factor", "count"), [(1, 1), (1 + 1e-9, 0), (1 - 1e-9, 0)])
+@pytest.mark.parametrize("layer", ["Tanh", "Sigmoid"])
+def test_a_cell_computes_its_equations_to_the_last_digits(
+    layer: str, factor: float, count: int
+) -> None:
     """And looking for it draws nothing from torch's own random numbers."""
-    module = recurrence(lua("nn.Tanh"), lua("nn.MulConstant", constant_scalar=factor))
+    module = recurrence(lua(f"nn.{layer}"), lua("nn.MulConstant", constant_scalar=factor))
     before = torch.get_rng_state()
     assert len(find_cells(module)) == count
     assert torch.equal(torch.get_rng_state(), before)

@@ -47,12 +47,13 @@ def told(
     precision: str = "fp32",
     sizes: list[tuple[int, int]] = SIZES,
     baked: Preprocessing | None = None,
+    of_network: Change = lambda scores: scores,
 ) -> Any:
     """Return what is found of a file: its changed pixels and outputs, of so many images."""
     opened: list[str] = []
 
     def scores_of(inputs: np.ndarray) -> np.ndarray:
-        return np.stack([inputs.mean((1, 2, 3)), inputs.max((1, 2, 3))], 1)
+        return of_network(np.stack([inputs.mean((1, 2, 3)), inputs.max((1, 2, 3))], 1))
 
     def whole(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         image = feeds[IMAGE]  # (H, W, 3), RGB: what the model's preprocessing makes of it.
@@ -182,6 +183,20 @@ def test_the_whole_file_gives_the_outputs_of_its_network(
     found = told(monkeypatch, outputs=lambda scores: scores * [1, factor])
     assert found.passed is passes, found.text
     assert ("the outputs are not those of the network" in found.text) is not passes
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("other", "passes"), [(1, True), (2, False)])
+def test_what_is_no_number_in_the_network_either_hides_no_other_output(
+    value: float, other: float, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_file, "allowed_rounding", lambda *_: [])
+    found = told(
+        monkeypatch,
+        outputs=lambda scores: scores * [1, other],
+        of_network=lambda scores: np.where([True, False], value, scores),
+    )
+    assert found.passed is passes, found.text
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from torchlift.transfer.data.image_changes import ImageChanges, seeds_of_images,
 from torchlift.transfer.errors import PlotError
 from torchlift.transfer.plots import augmented
 from torchlift.transfer.plots.augmented import with_augmented
+from torchlift.transfer.plots.color_scales import colored, scale_of
 from torchlift.transfer.plots.confusion import draw_confusion
 from torchlift.transfer.plots.curves import Curve, draw_curves, read_curve
 from torchlift.transfer.plots.mosaic import Panel, _Block, _Mosaic
@@ -257,3 +258,32 @@ def test_layers_stand_from_the_top_and_those_without_parameters_have_no_number()
     assert low > 1 > 0 > high
     np.testing.assert_allclose(left.get_xlim(), (0, 1234 * 1.3))
     np.testing.assert_allclose(draw_sizes(layers[:1], "").axes[0].get_xlim(), (0, 1.3))
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([0, 1, 2], (0, 2)),
+        ([3, 4], (0, 4)),
+        ([-1, 2], (-2, 2)),
+        ([-3, 2], (-3, 3)),
+        ([0, 0], (0, 1)),
+        # What is no number has no part in it.
+        ([np.nan, np.inf, -np.inf, 2], (0, 2)),
+        # The largest half percent has the last color too, unless all others are 0.
+        (range(1, 1001), (0, 996)),
+        ([*[0] * 999, 5], (0, 5)),
+    ],
+)
+def test_a_scale_of_colors_begins_at_0_or_is_symmetric(
+    values: Any, scale: tuple[float, float]
+) -> None:
+    parts = np.array_split(np.array(values, float), 2)
+    assert scale_of(parts) == scale
+
+
+def test_what_is_no_number_is_white() -> None:
+    odd = np.array([[0.0, 1.0, np.nan, np.inf, -np.inf]])
+    found = colored(np.stack([odd] * 3, -1), (0.0, 2.0))
+    assert found.tolist() == [[[value] * 3 for value in (0.0, 0.5, 1.0, 1.0, 1.0)]]
+    assert colored(odd, (0.0, 2.0))[0, 2:].tolist() == [[1.0] * 3] * 3
