@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from torchlift.converters import convert
-from torchlift.converters.modules.layers.container import Concat, ConcatTable, DepthConcat
+from torchlift.converters.modules.layers.container import Concat, ConcatTable, DepthConcat, Parallel
 from torchlift.converters.modules.layers.embedding import LookupTable
 from torchlift.converters.modules.layers.identity import Cast, GradientReversal, L1Penalty
 from torchlift.converters.modules.layers.shape import Collapse, Reshape, View
@@ -181,6 +181,7 @@ def test_branches_are_classifiers_if_they_end_in_a_softmax() -> None:
     assert side_by_side(Concat(logs[0], dim=1)) == 1
     assert side_by_side(Concat(logs[0], logs[1], head(nn.Tanh()), dim=1)) == 2
     assert side_by_side(DepthConcat(head(nn.Softmax(1)), head(nn.Softmax2d()), dim=1)) == 2
+    assert side_by_side(Parallel(*logs[:2])) == 2
     # A table keeps them apart.
     assert side_by_side(ConcatTable(*logs[:2])) == 1
     assert side_by_side(Concat(*(head(nn.Sigmoid()) for _ in "ab"), dim=1)) == 1
