@@ -33,13 +33,14 @@ def beside(**entries: Any) -> Beside:
     return read_beside(LuaTable({"net": LuaObject("nn.Tanh"), **entries}), "net")
 
 
+@pytest.mark.parametrize("options", ["opt", "opts", "options", "config", "params"])
 @pytest.mark.parametrize("key", ["mean", "std"])
-def test_a_number_among_options_is_no_mean_and_no_std_of_images(key: str) -> None:
-    found = beside(opt=LuaTable({key: 0.5}))
+def test_a_number_among_options_is_no_mean_and_no_std_of_images(key: str, options: str) -> None:
+    found = beside(**{options: LuaTable({key: 0.5})})
     assert found.normalization is None
-    assert found.notes == [f"opt.{key} beside the model is left out: a number among options"]
+    assert found.notes == [f"{options}.{key} beside the model is left out: a number among options"]
     # A list among them is none of the weights' first values.
-    listed = beside(opt=LuaTable({key: LIST([0.5, 0.4, 0.3])}))
+    listed = beside(**{options: LuaTable({key: LIST([0.5, 0.4, 0.3])})})
     assert listed.normalization is not None
     assert getattr(listed.normalization, key) == (0.5, 0.4, 0.3)
 
@@ -203,6 +204,8 @@ NUMBER = Normalization((0.9,), (0.6,))
     ("classes", "beside", "channels", "project"),
     [
         ({"nn.GenNoise"}, None, 3, TEXTURE_NETS),
+        ({"nn.NoiseFill", "nn.ReLU"}, None, 3, TEXTURE_NETS),
+        ({"nn.SpatialCircularPadding"}, None, 3, TEXTURE_NETS),
         ({"nn.TVLoss", "nn.InstanceNormalization"}, None, 3, TEXTURE_NETS),
         ({"nn.TVLoss"}, None, 3, None),
         ({"nn.InstanceNormalization"}, None, 3, None),
@@ -217,6 +220,7 @@ NUMBER = Normalization((0.9,), (0.6,))
         (set(), Normalization((0.9,), (0.6,) * 3), 1, None),
         ({"nn.Linear"}, NUMBER, 1, None),
         ({"cudnn.LogSoftMax"}, MEAN, 4, None),
+        *(({name}, NUMBER, 1, None) for name in ("nn.LogSoftMax", "nn.SoftMax", "cudnn.SoftMax")),
     ],
 )
 def test_a_project_is_known_by_its_layers_or_by_its_numbers(

@@ -109,6 +109,13 @@ def test_the_splits_of_a_column_and_the_first_of_two_images_are_taken(tmp_path: 
     assert in_memory(tmp_path / "a.parquet").images.shape == (2, 1, 9, 9)
 
 
+@pytest.mark.parametrize("name", ["image", "img", "images", "picture", "jpg", "png", "bytes"])
+def test_plain_bytes_are_images_in_a_column_of_a_usual_name(name: str, tmp_path: Path) -> None:
+    plain = pyarrow.array([image()], pyarrow.binary())
+    parquet.write_table(pyarrow.table({name: plain, "label": ["cat"]}), tmp_path / "a.parquet")
+    assert in_memory(tmp_path / "a.parquet").images.shape == (1, 1, 4, 4)
+
+
 def test_rows_of_all_files_of_a_folder_have_their_labels(tmp_path: Path) -> None:
     """A file without labels beside one that has some lacks them; one of no label has none."""
     for name, columns in (

@@ -15,6 +15,7 @@ from cli_support import typed
 from torchlift.converters import load_model, t7
 from torchlift.converters.modules import ConversionError, load_conversion
 from torchlift.converters.t7 import LuaObject, LuaTable
+from torchlift.converters.t7.embedded import embedded_value, may_embed
 from torchlift.converters.t7.inspection import inspect
 from torchlift.converters.t7.model import find_model as t7_find_model
 from torchlift.converters.t7.model import is_module, is_parameter, search
@@ -64,6 +65,19 @@ def test_a_network_in_a_serialized_string_is_found(ascii_: bool, tmp_path: Path)
         assert load_conversion(file).layers[-1].path == "blob.net"
         assert load_model(file, at="blob.net.modules[4]").in_features == 256
         assert load_model(file, at="blob").training is False
+
+
+@pytest.mark.parametrize("form", ["binary", "ascii"])
+@pytest.mark.parametrize("value", [lua(a=1), linear(3, 2)], ids=["table", "object"])
+def test_tables_and_objects_are_found_in_bytes_and_texts(value: Any, form: Any) -> None:
+    data = t7.dumps(value, format=form)
+    stored: list[Any] = [data, t7.loads(t7.dumps(np.frombuffer(data, np.int8).copy()))]
+    if form == "ascii":
+        stored.append(data.decode())
+    for each in stored:
+        assert may_embed(each)
+        assert type(embedded_value(each)) is type(value)
+    assert not may_embed(t7.dumps("a text", format=form))
 
 
 def test_several_networks_are_listed_in_the_words_of_at(tmp_path: Path) -> None:
@@ -236,6 +250,14 @@ def test_the_more_usual_name_wins_and_counts_once() -> None:
     assert t7_find_model(pair) == (second, "b.net")
     with pytest.raises(t7.T7Error, match=r"a\.model .*, b\.model .*Choose one: at='a\.model'"):
         t7_find_model(lua(a=lua(model=linear(3, 2)), b=lua(model=linear(3, 2))))
+
+
+def test_the_usual_names_of_a_model_have_an_order() -> None:
+    names = ("model", "net", "network", "module", "modelState")
+    for first, name in enumerate(names):
+        # A name that says nothing stands before them.
+        rest = {other: linear(3, 2) for other in ("best", *names[:first:-1], name)}
+        assert t7_find_model(LuaTable(rest)) == (rest[name], name)
 
 
 @pytest.mark.parametrize(

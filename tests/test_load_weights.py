@@ -44,6 +44,19 @@ def test_safetensors_are_known_by_their_suffix_in_any_letters(name: str, tmp_pat
     assert torch.equal(state["weight"], weight)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
+        *("state_dict", "model_state_dict", "model", "network", "net", "module"),
+    ],
+)
+def test_a_checkpoint_keeps_its_weights_under_a_usual_name(key: str, tmp_path: Path) -> None:
+    torch.save({"epoch": 3, key: {"weight": torch.ones(2)}}, tmp_path / "c.pth")
+    state, _ = read_state(tmp_path / "c.pth")
+    assert {name: value.tolist() for name, value in state.items()} == {"weight": [1, 1]}
+
+
 def test_a_torchvision_checkpoint_of_other_classes_computes_its_own_outputs(tmp_path: Path) -> None:
     network, file = seven_classes(tmp_path)
     model = load_network("torchvision:resnet18", str(file))

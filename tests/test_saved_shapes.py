@@ -184,6 +184,7 @@ def test_branches_are_classifiers_if_they_end_in_a_softmax() -> None:
     assert side_by_side(Concat(logs[0], logs[1], head(nn.Tanh()), dim=1)) == 2
     assert side_by_side(DepthConcat(head(nn.Softmax(1)), head(nn.Softmax2d()), dim=1)) == 2
     assert side_by_side(Parallel(*logs[:2], input_dim=1, output_dim=1)) == 2
+    assert side_by_side(Parallel(*logs[:2])) == 2
     # A table keeps them apart.
     assert side_by_side(ConcatTable(*logs[:2])) == 1
     assert side_by_side(Concat(*(head(nn.Sigmoid()) for _ in "ab"), dim=1)) == 1

@@ -164,11 +164,8 @@ def test_settings_of_unknown_classes_and_uneven_kernels() -> None:
     fields = {"kW": 3, "kH": 5, "dW": 1, "dH": 2, "padW": 1, "padH": 0, "scale": 0.25}
     fields |= {"mode": "sum", "train": True, "_type": "torch.FloatTensor", "flag": False}
     fields |= {"size": LuaTable.from_list([1, 2, 3]), "offset": 0}
-    fields |= {
-        "numbers": np.array([4, 5]),
-        "weights": np.array([0.5]),
-        "matrix": np.ones((2, 2), int),
-    }
+    fields |= {"numbers": np.array([4, 5]), "weights": np.array([0.5])}
+    fields["matrix"] = np.ones((2, 2), int)
     layer = LuaObject("my.Layer", LuaTable(fields))
     assert (
         settings(layer) == "5×3, stride 2×1, pad 0×1, scale 0.25, mode sum, size 1×2×3, numbers 4×5"
@@ -205,6 +202,9 @@ def numbers(count: int) -> LuaTable:
         ({"sizes": LuaTable.from_list([1, 2.5])}, ""),
         ({"sizes": LuaTable({"a": 1})}, ""),
         ({"_hidden": 3, "name": "conv1", "train": True, "nDim": 4}, ""),
+        (dict.fromkeys(("accUpdate", "noBias", "affine"), True), ""),
+        (dict.fromkeys(("numElements", "iwidth", "iheight", "itime"), 4), ""),
+        *(({f"input{x}": 2, f"output{x}": 3}, "2→3") for x in ("size", "FrameSize")),
     ],
 )
 def test_a_setting_is_shown_where_it_says_something(fields: dict[str, Any], text: str) -> None:

@@ -58,7 +58,10 @@ def zeros(*shape: int) -> np.ndarray:
             "3x48x40",
         ),
         (sequential(conv(_input=zeros(2, 3, 7, 9), gradInput=zeros(8, 3, 20, 24))), "3x7x9"),
-        (layer("nn.DataParallel", modules=LuaTable({1: conv(input=zeros(3, 7, 9))})), "3x7x9"),
+        *(
+            (layer(f"nn.{name}", modules=LuaTable({1: conv(input=zeros(3, 7, 9))})), "3x7x9")
+            for name in ("DataParallel", "DataParallelTable", "NoBackprop", "Decorator")
+        ),
     ],
 )
 def test_a_file_tells_the_size_that_its_layers_leave_open(
