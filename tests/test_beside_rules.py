@@ -122,14 +122,6 @@ def test_preprocessing_that_a_project_names() -> None:
     assert (first.normalization, first.project) == (vgg, FAST_NEURAL_STYLE)
 
 
-@pytest.mark.parametrize("name", ["opt", "opts", "options", "config", "params"])
-def test_options_have_one_of_the_usual_names(name: str) -> None:
-    found = beside(**{name: LuaTable({"preprocessing": "vgg", "mean": 0.5})})
-    assert found.normalization is not None
-    assert found.project == FAST_NEURAL_STYLE
-    assert found.notes == [f"{name}.mean beside the model is left out: a number among options"]
-
-
 def test_a_name_of_preprocessing_counts_wherever_it_stands_among_the_options() -> None:
     imagenet = Normalization.of("imagenet", "imagenet")
     options = {"preprocessing": "resnet", "tanh_constant": 150}

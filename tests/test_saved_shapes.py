@@ -269,22 +269,6 @@ def test_fields_of_a_file_tell_the_input_by_the_kind_of_its_first_layer(
     assert told_inputs(nn.Linear(4, 2)) is None
 
 
-@pytest.mark.parametrize(
-    "container",
-    [
-        "nn.Sequential",
-        "nn.DataParallelTable",
-        "fbcunn.DataParallel",
-        "nn.NoBackprop",
-        "nn.Decorator",
-    ],
-)
-def test_the_input_of_a_container_is_that_of_its_first_module(container: str) -> None:
-    inner = LuaObject("nn.Linear")
-    outer = LuaObject(container, LuaTable({"modules": LuaTable.from_list([inner])}))
-    assert list(_first_modules(outer)) == [("", outer), ("modules[1]", inner)]
-
-
 def test_what_is_no_module_ends_a_chain_of_them() -> None:
     damaged = lua("nn.Sequential", modules=LuaTable.from_list([5, lua("nn.Linear")]))
     assert [one.class_name for _, one in _first_modules(damaged)] == ["nn.Sequential"]

@@ -59,8 +59,11 @@ def zeros(*shape: int) -> np.ndarray:
         ),
         (sequential(conv(_input=zeros(2, 3, 7, 9), gradInput=zeros(8, 3, 20, 24))), "3x7x9"),
         *(
-            (layer(f"nn.{name}", modules=LuaTable({1: conv(input=zeros(3, 7, 9))})), "3x7x9")
-            for name in ("DataParallel", "DataParallelTable", "NoBackprop", "Decorator")
+            (layer(name, modules=LuaTable({1: conv(input=zeros(3, 7, 9))})), "3x7x9")
+            for name in (
+                *("nn.DataParallel", "nn.DataParallelTable", "fbcunn.DataParallel"),
+                *("nn.NoBackprop", "nn.Decorator"),
+            )
         ),
     ],
 )
