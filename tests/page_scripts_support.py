@@ -14,6 +14,23 @@ import pytest
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
+#: A card of a network that changes nothing.
+IMAGE_CARD: dict[str, Any] = {
+    "takes_image": False,
+    "order": [0, 1, 2],
+    "levels": None,
+    "border": 0,
+    "multiple": 1,
+    "scale": None,
+    "keeps_color": False,
+    "channels": 3,
+    "gives_classes": False,
+    "palette": [],
+    "out_order": [0, 1, 2],
+    "gain": [1, 1, 1],
+    "offset": [0, 0, 0],
+}
+
 
 def scripts(folder: Path) -> Path:
     """Copy the scripts of both pages into a folder, with a runtime that is none."""

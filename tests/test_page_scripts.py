@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_scripts_support import needs_node, scripts, told
+from page_scripts_support import IMAGE_CARD, needs_node, scripts, told
 from PIL import Image
 from test_page_images import NETWORKS, network
 
@@ -108,30 +108,12 @@ def test_the_page_gives_networks_what_apply_does_and_writes_the_same_image(
             assert result["counts"] is None
 
 
-#: A card of a network that changes nothing.
-CARD: dict[str, Any] = {
-    "takes_image": False,
-    "order": [0, 1, 2],
-    "levels": None,
-    "border": 0,
-    "multiple": 1,
-    "scale": None,
-    "keeps_color": False,
-    "channels": 3,
-    "gives_classes": False,
-    "palette": [],
-    "out_order": [0, 1, 2],
-    "gain": [1, 1, 1],
-    "offset": [0, 0, 0],
-}
-
-
 def test_a_graph_takes_the_bytes_of_an_image_in_its_own_order(folder: Path) -> None:
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     output = np.zeros((1, 3, 2, 4), np.float32)
-    gray = CARD | {"order": []}
-    whole = CARD | {"takes_image": True}
-    bgr = CARD | {"order": [2, 1, 0]}
+    gray = IMAGE_CARD | {"order": []}
+    whole = IMAGE_CARD | {"takes_image": True}
+    bgr = IMAGE_CARD | {"order": [2, 1, 0]}
     cards = [sent(image, card, output) for card in (bgr, whole, gray)]
     planes, pixels, luma = (one["input"] for one in told(folder, TRANSFORM, cards))
     assert (planes["type"], planes["dims"]) == ("uint8", [1, 3, 2, 4])
@@ -148,9 +130,9 @@ def test_an_output_is_scaled_clipped_and_rounded_to_the_even_number(folder: Path
     """2.5 and 3.5 become 2 and 4; what is outside becomes black or white."""
     image = np.zeros((1, 2, 3), np.uint8)
     output = np.array([[[2.5, 3.5]], [[-7, 300]], [[10, 0]]])[None]
-    card = CARD | {"out_order": [2, 0, 1], "gain": [1, 1, 2], "offset": [0, 0, 5]}
-    gray = CARD | {"channels": 1, "out_order": [0], "gain": [10], "offset": [1]}
-    large = CARD | {"scale": 2}
+    card = IMAGE_CARD | {"out_order": [2, 0, 1], "gain": [1, 1, 2], "offset": [0, 0, 5]}
+    gray = IMAGE_CARD | {"channels": 1, "out_order": [0], "gain": [10], "offset": [1]}
+    large = IMAGE_CARD | {"scale": 2}
     first, second, third = told(
         folder,
         TRANSFORM,
@@ -171,7 +153,7 @@ def test_an_output_is_scaled_clipped_and_rounded_to_the_even_number(folder: Path
 def test_of_equal_scores_the_first_class_is_shown_as_by_apply(folder: Path) -> None:
     image = np.zeros((1, 3, 3), np.uint8)
     scores = np.array([[[1, 0, 2]], [[1, 3, 2]]], np.float32)[None]
-    card = CARD | {"channels": 2, "gives_classes": True, "palette": [9, 8, 7, 1, 2, 3]}
+    card = IMAGE_CARD | {"channels": 2, "gives_classes": True, "palette": [9, 8, 7, 1, 2, 3]}
     (found,) = told(folder, TRANSFORM, [sent(image, card, scores)])
     assert found["counts"] == [2, 1]
     assert found["rgba"] == [9, 8, 7, 255, 1, 2, 3, 255, 9, 8, 7, 255]
@@ -190,7 +172,7 @@ def test_what_is_no_image_is_said(
     changes: dict[str, Any], output: np.ndarray, problem: str, folder: Path
 ) -> None:
     image = np.zeros((2, 2, 3), np.uint8)
-    (found,) = told(folder, TRANSFORM, [sent(image, CARD | changes, output)])
+    (found,) = told(folder, TRANSFORM, [sent(image, IMAGE_CARD | changes, output)])
     assert found["error"].startswith(problem)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_scripts_support import needs_node, scripts, told
+from page_scripts_support import IMAGE_CARD, needs_node, scripts, told
 
 pytestmark = needs_node
 
@@ -169,20 +169,7 @@ def test_images_run_one_after_the_other_and_one_that_fails_stops_no_other(folder
 
 
 def test_a_network_of_images_gives_a_png(folder: Path) -> None:
-    steps = {
-        "takes_image": True,
-        "order": [0, 1, 2],
-        "levels": None,
-        "border": 0,
-        "multiple": 1,
-        "scale": None,
-        "keeps_color": False,
-        "channels": 3,
-        "gives_classes": False,
-        "out_order": [0, 1, 2],
-        "gain": [1, 1, 1],
-        "offset": [0, 0, 0],
-    }
+    steps = IMAGE_CARD | {"takes_image": True}
     found = worked(folder, load(card={"image": steps}), image(0, rows=3), chunks=CHUNKS)
     result = found["messages"][-1]
     assert (result["png"], result["made"]) == (
