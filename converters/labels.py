@@ -178,7 +178,7 @@ def _lua_strings(text: str) -> list[str]:
         >>> _lua_strings("return { [2] = 'owl', [1] = 'cat' }")
         ['cat', 'owl']
     """
-    names: dict[int, str] = {}
+    tables: list[dict[int, str]] = [{}]
     position, listed, number = 0, 0, None
     while position < len(text.rstrip()):
         found = _LUA_TOKEN.match(text, position)
@@ -188,19 +188,24 @@ def _lua_strings(text: str) -> list[str]:
             if string := found["string"]:
                 listed += number is None
                 place = listed if number is None else number
-                if place in names:
+                if place in tables[-1]:
                     raise LabelsError(f"a second name has the number {place}")
-                names[place], number = _lua_string(string), None
+                tables[-1][place], number = _lua_string(string), None
             elif found["number"]:
                 number = int(found["number"])
+            elif found[0].strip() in ("{", "}"):
+                # Each table counts for itself.
+                tables.append({})
+                listed, number = 0, None
         except LabelsError as error:
             line = text.count("\n", 0, position) + 1
             raise LabelsError(f"line {line}: {error}") from None
         position = found.end()
-    first = min(names, default=1)
-    if first > 1 or sorted(names) != list(range(first, first + len(names))):
-        raise LabelsError("the numbers of the names have a gap, or begin above 1")
-    return [names[place] for place in sorted(names)]
+    for names in tables:
+        first = min(names, default=1)
+        if first > 1 or sorted(names) != list(range(first, first + len(names))):
+            raise LabelsError("the numbers of the names have a gap, or begin above 1")
+    return [names[place] for names in tables for place in sorted(names)]
 
 
 def _lua_string(quoted: str) -> str:

@@ -217,6 +217,8 @@ def test_a_lua_file_of_names_is_read_and_not_run(tmp_path: Path) -> None:
         "  [3] = [[owl]], --[[ the\n last ]]\n}\nreturn {'fox'}\n"
     )
     assert read_labels(file) == ["tench, Tinca tinca", 'cock\'s "comb"', "owl", "fox"]
+    file.write_text("return { [1] = {[2] = 'b', [1] = 'a'}, [2] = {'c'}, 'd' }\n")
+    assert read_labels(file) == ["a", "b", "c", "d"]
     file.write_text("return {\n 'cat',\n os.execute('rm'),\n}\n")
     with pytest.raises(LabelsError, match=r"imagenet\.lua: line 3: a Lua table of names"):
         read_labels(file)

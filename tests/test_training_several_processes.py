@@ -323,5 +323,6 @@ def test_a_run_is_opened_with_what_it_must_be_resumed_with(
     model = classifier()
     with pytest.raises(KeyboardInterrupt):
         run_experiment(model, asked, tmp_path / "run")
-    inputs = {"model": network_digest(model.module), "data": fingerprint(DATA)}
+    digest = fingerprint(DATA)
+    inputs = {"model": network_digest(model.module), "data": digest, "val": digest}
     assert opened == [tmp_path / "run", asked.config, inputs, True, count == 3, count]

@@ -34,7 +34,6 @@ def plain_graph(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
             raise OnnxError(
                 f"{name}: is of opset {opset}, int8 by channel needs {_OPSET}: {reason}"
             ) from error
-        onnx.helper.set_model_props(result, {p.key: p.value for p in model.metadata_props})
     result.ir_version = max(result.ir_version, _IR_VERSION)
     _lift_constants(result.graph)
     taken = {node.name for node in result.graph.node}
