@@ -263,9 +263,10 @@ def test_a_way_to_the_root_may_lead_through_all_parents() -> None:
 def test_classes_that_torch7_cannot_run_are_refused() -> None:
     mapping = torch.tensor([[1, 1], [1, 2], [2, 1]])
     fields = {"cluster_weight": rand(2, 4), "cluster_bias": rand(2), "class_bias": rand(3)}
-    hsm = lua("nn.HSM", mapping=mapping, class_weight=rand(3, 4), unk_index=1, **fields)
-    with pytest.raises(ConversionError, match="unk_index"):
-        convert(hsm)
+    for unknown in (1, 3):
+        hsm = lua("nn.HSM", mapping=mapping, class_weight=rand(3, 4), unk_index=unknown, **fields)
+        with pytest.raises(ConversionError, match="unk_index"):
+            convert(hsm)
     empty = {"running_mean": torch.zeros(0), "running_std": torch.zeros(0)}
     with pytest.raises(ConversionError, match="never trained"):
         convert(lua("BatchNormalizationShiftPow2", **empty))
