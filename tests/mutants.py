@@ -33,7 +33,7 @@ ROOMS = "converters/t7 converters/modules/layers converters/onnx/checker transfe
 #: Imported once: each mutant runs in a fork of this process.
 WARM = "torch torchvision onnx onnxruntime onnxscript accelerate sklearn zarr hypothesis rich"
 #: Seconds of tests at most, and of waiting for them; how many run first (reading files is slow).
-BUDGET, LIMIT, FIRST = 60.0, 300.0, 16
+BUDGET, LIMIT, FIRST = 30.0, 300.0, 16
 
 
 def copy_package(folder: Path) -> Path:
