@@ -46,6 +46,14 @@ def test_numbers_become_the_same_one_by_one_and_together() -> None:
         assert [type(number) for number in found] == [int] * 4 + [float] * (len(numbers) - 4)
 
 
+@pytest.mark.parametrize("form", ["binary", "ascii"])
+@pytest.mark.parametrize("number", [2.0**53, -(2.0**53), 2.0**53 + 2, -(2.0**53) - 2])
+def test_a_double_is_an_int_as_far_as_doubles_count(number: float, form: str) -> None:
+    data = struct.pack("<id", 1, number) if form == "binary" else f"1\n{number:.17g}\n".encode()
+    found = t7.loads(data)
+    assert (type(found), found) == (int if abs(number) <= 2**53 else float, number)
+
+
 def test_what_is_shown_of_a_table_are_its_first_six_keys() -> None:
     assert repr(LuaTable.from_list("abcdef")) == "<LuaTable of 6: 1, 2, 3, 4, 5, 6>"
     assert repr(LuaTable.from_list("abcdefg")) == "<LuaTable of 7: 1, 2, 3, 4, 5, 6, …>"
