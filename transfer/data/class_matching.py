@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ DATA_AND_MODEL = ("the data", "the model")
 
 #: The number of names that a message lists.
 _LISTED = 10
+
+_T = TypeVar("_T")
 
 
 def match_classes(
@@ -182,21 +184,20 @@ def name_classes(data: Data, names: Sequence[str]) -> Data:
             f"only order them: {'; '.join(problems)}"
         )
     positions = match_names(data.names, names, sides)
-    ordered = [data.names[positions.index(place)] for place in range(len(names))]
     classes = None if data.classes is None else np.array(positions)[data.classes]
     return replace(
         data,
         classes=classes,
-        names=tuple(ordered),
+        names=_reordered(data.names, positions),
         source_classes=_reordered(data.source_classes, positions),
     )
 
 
-def _reordered(numbers: Sequence[int] | None, positions: Sequence[int]) -> tuple[int, ...] | None:
-    """Return the numbers of classes that went to these positions, which are all that there are."""
-    if numbers is None:
+def _reordered(values: Sequence[_T] | None, positions: Sequence[int]) -> tuple[_T, ...] | None:
+    """Return what is said of each class, if anything is, in the order of their new positions."""
+    if values is None:
         return None
-    return tuple(numbers[positions.index(place)] for place in range(len(positions)))
+    return tuple(values[positions.index(place)] for place in range(len(positions)))
 
 
 def _same_names(names: Sequence[str] | None, labels: Sequence[str] | None) -> bool:

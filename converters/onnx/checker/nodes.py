@@ -126,7 +126,7 @@ def _is_float_cast(node: onnx_ir.Node) -> bool:
 
 
 def _is_plain_product(node: onnx_ir.Node) -> bool:
-    """Whether a Gemm multiplies and adds without further factors, which no quantizer splits."""
+    """Whether a Gemm has no factors besides its inputs: quantizers split no other."""
     return all(node.attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta"))
 
 
