@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from torchlift.transfer.reports import Figure, Page, Table, Text
 #: What the made-up file of AlexNet holds: bytes of each group, 2.5 MiB in all.
 MIB = 2**20
 FILE_BYTES = {"weights": MIB, "gradients": MIB, "running_statistics": 60, "buffers": MIB // 2 - 60}
+
+
+def finished_steps(folder: Path) -> list[dict[str, Any]]:
+    """Return the words, the result and the seconds of each finished command of a lab."""
+    lines = (folder / "steps.jsonl").read_text(encoding="utf-8").splitlines()
+    return [step for step in map(json.loads, lines) if "words" in step]
 
 
 def size_of(network: str) -> int:

@@ -46,26 +46,24 @@ CANNOT: dict[tuple[str, str], str] = {
     ("nn.ModuleFromCriterion", "export"): "output has the shape 1, which does not hold batch",
     ("nn.SparseLinear", "export"): NO_BATCH,
     # One image: its channels come first.
+    ("nn.Scale", "export"): "index 2 is out of bounds for dimension 0",
     ("nn.SpatialColorTransform", "export"): "a and b must have same reduction dim",
     ("nn.SpatialFovea", "export"): TIME_FIRST,
     ("nn.SpatialMatching", "export"): "which does not hold batch",
     ("nn.SpatialNormalization", "export"): TIME_FIRST,
     ("nn.SpatialPyramid", "export"): TIME_FIRST,
     ("nn.ZipTableOneToMany", "export"): NO_BATCH,
-    # Their sequences are (T, N, …).
-    ("nn.SeqBRNN", "export"): TIME_FIRST,
-    ("nn.SeqGRU", "export"): TIME_FIRST,
-    ("nn.SeqLSTMP", "export"): TIME_FIRST,
+    ("nn.MaskTime", "export"): NO_BATCH,
+    # The left and the right image stand where a batch does.
+    ("nn.StereoJoin", "export"): TIME_FIRST,
+    ("nn.StereoJoin1", "export"): TIME_FIRST,
+    # It has a number for each example of a batch.
+    ("nn.MulConstantSlices", "export"): TIME_FIRST,
     # Regions are drawn, or belong to the examples of one batch.
     ("nn.SpatialFractionalMaxPooling", "export"): "No ONNX function found for",
     ("nn.VolumetricFractionalMaxPooling", "export"): TIME_FIRST,
-    # Every call draws other noise.
-    ("nn.GenNoise", "check"): "FAILED: outputs, edge_cases",
-    ("nn.NoiseFill", "check"): "FAILED: outputs, edge_cases",
-    # Rounding divided by rounding: on a constant image, mean and deviation are zero.
-    ("nn.SpatialContrastiveNormalization", "check"): "on ones an error of",
-    # Regions are made up like any other numbers, and name examples that do not exist.
-    ("inn.ROIPooling", "check"): "is out of bounds for dimension 0 with size 2",
+    # It gives the same whatever it is given.
+    ("nn.Constant", "check"): "FAILED: input",
 }
 
 
@@ -130,6 +128,13 @@ def test_it_converts_runs_is_saved_and_written_back(
 MODULES = [name for name in CLASSES if not (found := example(name)) or not found.is_criterion]
 
 
+def fixes_the_batch(_: torch.Tensor) -> int:
+    """Python's `len` is a number, which a graph would be made for; `shape[0]` may stay open."""
+    raise TypeError(
+        "len(tensor) in a forward pass: an exported file would take one batch size only"
+    )
+
+
 @pytest.mark.parametrize("class_name", MODULES)
 def test_what_is_written_for_an_export_computes_the_same(
     class_name: str, monkeypatch: pytest.MonkeyPatch
@@ -143,6 +148,7 @@ def test_what_is_written_for_an_export_computes_the_same(
     torch.manual_seed(0)
     expected = run(module, found)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "__len__", fixes_the_batch)
     torch.manual_seed(0)
     assert relative_error(run(module, found), expected) < 1e-5
 

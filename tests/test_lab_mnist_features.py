@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from lab_support import finished_steps
 from PIL import Image
 from support import FIXTURES, SHARED
 
@@ -20,8 +20,7 @@ _MNIST = SHARED / "data" / "t10k-images-idx3-ubyte.gz"
 
 def results(folder: Path, *words: str) -> list[Any]:
     """Return the results of the lab's commands that start with these words."""
-    lines = (folder / "steps.jsonl").read_text(encoding="utf-8").splitlines()[1:]
-    steps = [json.loads(line) for line in lines]
+    steps = finished_steps(folder)
     return [step["result"] for step in steps if step["words"][: len(words)] == list(words)]
 
 
@@ -88,8 +87,7 @@ class TestReport:
         assert "No pretrained AlexNet" not in (done / "report.md").read_text(encoding="utf-8")
 
     def test_alexnet_gets_images_resized_by_image_scale(self, done: Path) -> None:
-        lines = (done / "steps.jsonl").read_text(encoding="utf-8").splitlines()[1:]
-        commands = [json.loads(line)["words"] for line in lines]
+        commands = [step["words"] for step in finished_steps(done)]
         opened = [words for words in commands if str(ALEXNET) in words]
         assert len(opened) == 4
         for words in opened:

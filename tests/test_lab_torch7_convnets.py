@@ -5,11 +5,11 @@ The pretrained network is AlexNet-OWT-BN at an eighth of its width, written by T
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab_support import finished_steps
 from support import FIXTURES, SHARED
 
 from torchlift.cli.main import main
@@ -35,8 +35,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def results(folder: Path, *words: str) -> list[Any]:
     """Return the results of the lab's commands that start with these words."""
-    lines = (folder / "steps.jsonl").read_text(encoding="utf-8").splitlines()[1:]
-    steps = [json.loads(line) for line in lines]
+    steps = finished_steps(folder)
     return [step["result"] for step in steps if step["words"][: len(words)] == list(words)]
 
 

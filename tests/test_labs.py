@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from browser import DESKTOP, PHONE, browser, check_page
+from lab_support import finished_steps
 
 from torchlift.cli.main import main
 from torchlift.transfer.errors import LabError, TrainingError
@@ -76,10 +77,7 @@ class TestEveryLab:
         self, done: tuple[str, Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
         name, folder = done
-        lines = (
-            (folder / "labs" / name / "steps.jsonl").read_text(encoding="utf-8").splitlines()[1:]
-        )
-        steps = [json.loads(line) for line in lines]
+        steps = finished_steps(folder / "labs" / name)
         text = (folder / "labs" / name / "report.md").read_text(encoding="utf-8")
         for step in steps:
             command = f"torchlift {shlex.join(step['words'])}"
@@ -101,8 +99,7 @@ class TestEveryLab:
 
 def _results(folder: Path) -> list[tuple[list[str], Any]]:
     """Return the words and the result of each finished command, without times."""
-    lines = (folder / "steps.jsonl").read_text(encoding="utf-8").splitlines()[1:]
-    steps = [json.loads(line) for line in lines]
+    steps = finished_steps(folder)
     for step in steps:
         for name in ("seconds", "epoch_seconds"):
             step["result"].pop(name, None)

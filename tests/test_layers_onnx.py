@@ -45,9 +45,10 @@ def run_in_onnx(module: torch.nn.Module, inputs: Any) -> list[torch.Tensor]:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:
-            program = torch.onnx.export(
-                module, (inputs,), dynamo=True, opset_version=18, verbose=False
-            )
+            with torch.no_grad():  # Or torch makes the gradients of loops too.
+                program = torch.onnx.export(
+                    module, (inputs,), dynamo=True, opset_version=18, verbose=False
+                )
         finally:
             logging.disable(logging.NOTSET)
     assert program is not None

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx_check_support import failed
 from test_onnx_check_rules import checking, flat
 from torch import nn
 
-from torchlift.converters.onnx import check
+from torchlift.converters.onnx import check, export
 from torchlift.converters.onnx.checker import runtime_checks
 from torchlift.converters.onnx.checker.batch_results import BatchResults
 from torchlift.converters.onnx.checker.check_inputs import CheckBatch
 from torchlift.converters.onnx.checker.report import Finding
+from torchlift.converters.saved import SavedModel
 
 PASSED = Finding("part", True, "")
 
@@ -60,6 +62,19 @@ def test_whether_outputs_vary_is_asked_of_the_examples_wherever_the_batch_is(
     for (inputs, outputs), start, stop in zip(noted, starts[:-1], starts[1:], strict=True):
         assert np.array_equal(inputs[0], numbers[start:stop])
         assert np.array_equal(outputs[0], numbers[start:stop])
+
+
+def test_a_normalization_without_weights_is_part_of_the_layer_before_it(tmp_path: Path) -> None:
+    """Its ones and zeros are as many as the layer's output has columns, whatever its batch."""
+    norm = nn.BatchNorm1d(3, affine=False)
+    norm.running_mean, norm.running_var = torch.tensor([1.0, -1, 2]), torch.tensor([0.5, 2, 3])
+    model = SavedModel(nn.Sequential(nn.Linear(5, 3), norm).eval(), "features")
+    examples = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    export(model, tmp_path / "n.onnx", inputs=examples)
+    report = check(model, tmp_path / "n.onnx", inputs=examples)
+    assert report.passed, "\n".join(report.lines())
+    (weights,) = [finding for finding in report.findings if finding.name == "weights"]
+    assert weights.text.startswith("18 of 18 numbers")
 
 
 @pytest.mark.usefixtures("edge_cases")

@@ -312,3 +312,18 @@ def test_weights_beyond_float16_are_refused_with_their_names(value: float, fits:
     else:
         with pytest.raises(OnnxError, match="above 65504 do not fit float16: bias"):
             to_half(float32)
+
+
+@pytest.mark.parametrize("operators_", [("Max", "Min"), ("Min", "Min"), ("Clip", "Relu")])
+def test_two_branches_that_limit_the_same_value_keep_their_own_limits(
+    operators_: tuple[str, str],
+) -> None:
+    """Onnxscript calls the joined limits after the value, in both branches alike."""
+    first, second = operators_
+    nodes = []
+    for name, limits in (("a", ["low", "high"]), ("b", ["nothing", "mid"])):
+        given = limits if first == "Clip" else limits[:1]
+        nodes.append(make(first, ["input", *given], [f"{name}_1"]))
+        nodes.append(make(second, [f"{name}_1", *([] if second == "Relu" else limits[1:])], [name]))
+    found = operators(*nodes, make("Concat", ["a", "b"], ["y"], axis=1))
+    assert found == [{"Max": "Clip"}.get(first, first)] * 2 + ["Concat"]

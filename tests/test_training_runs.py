@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
 import subprocess
 import sys
@@ -191,9 +192,10 @@ def last_checkpoint(folder: Path) -> int:
 def changes_of(folder: Path) -> dict[str, int]:
     """Return when each file in a folder was written."""
     found = {}
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            found[str(path)] = path.stat().st_mtime_ns
+    for parent, _, names in os.walk(folder):  # It passes over folders that vanish meanwhile.
+        for name in names:
+            with suppress(FileNotFoundError):
+                found[f"{parent}/{name}"] = Path(parent, name).stat().st_mtime_ns
     return found
 
 

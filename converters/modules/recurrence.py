@@ -154,6 +154,8 @@ def scan_module(
         return step(lambda value: functional_call(module, given, (value,)), states, inputs)
 
     if torch.compiler.is_exporting():
+        # torch.export puts a proxy in its place, which loses a module that is in it twice.
+        module = getattr(module, "get_base", lambda: module)()
         return scan_steps(pure, states, sequences, list(tensors.values()))
     return scan_steps(lambda *given: step(module, *given[:2]), states, sequences)
 

@@ -210,7 +210,7 @@ class BatchFlip(nn.Module):
         """Map (N, C, H, W) to the same shape."""
         if not self.training:
             return input
-        count = len(input)
+        count = input.shape[0]
         mirrored = torch.randperm(count, device=input.device) < count // 2
         return torch.where(mirrored[:, None, None, None], input.flip(-1), input)
 

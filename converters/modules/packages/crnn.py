@@ -39,7 +39,7 @@ class LstmLayer(Container):
 
     def forward(self, input: list[torch.Tensor]) -> list[torch.Tensor]:
         """Map a list of T tensors (N, in) to T tensors (N, hidden_size)."""
-        zero = input[0].new_zeros(len(input[0]), self.hidden_size)
+        zero = input[0].new_zeros(input[0].shape[0], self.hidden_size)
         sequence = torch.stack(input[::-1] if self.reverse else input)
 
         def step(

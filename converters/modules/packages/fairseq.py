@@ -178,7 +178,7 @@ def one_step(
         The inputs (N, kernel_size, C); those before the first one are zeros.
     """
     last = input[:, -1:]
-    before = state[0] if state else last.new_zeros(len(last), kernel_size, last.shape[2])
+    before = state[0] if state else last.new_zeros(last.shape[0], kernel_size, last.shape[2])
     inputs = torch.cat([before[:, 1:], last], 1)
     if state is not None:
         state[:] = [inputs]
@@ -270,7 +270,7 @@ class TrainConvolutionEvalStep(Container):
             return output
         normalized = next(m for m in self[0].modules() if isinstance(m, WeightNorm))
         weight = normalized.normalized()
-        inputs = one_step(input, len(weight), self.step_state)
+        inputs = one_step(input, weight.shape[0], self.step_state)
         bias = normalized.module.get_parameter("bias")
         step = inputs.flatten(1) @ weight.flatten(0, 1) + bias
         return step.unsqueeze(1)

@@ -232,7 +232,7 @@ class ClusterNetworksLoss(Container):
         """Return the mean of the losses of (N, in) and classes (N,), from 1."""
         cluster, place = self.mapping[class_index(target, input)].unbind(-1)
         of_cluster = self[0](input).gather(1, (cluster - 1).unsqueeze(1))
-        classes = self[1]([input, cluster]).reshape(len(input), -1)
+        classes = self[1]([input, cluster]).reshape(input.shape[0], -1)
         of_class = classes.gather(1, (place - 1).unsqueeze(1))
         loss: torch.Tensor = -(of_cluster + of_class).mean()
         return loss

@@ -45,7 +45,7 @@ def shake(
         backward: Whether the weights of their gradients are drawn, else they are ½.
         per_image: Whether a weight is drawn for each image, else for the batch.
     """
-    shape = [len(first) if per_image else 1, *[1] * (first.dim() - 1)]
+    shape = [first.shape[0] if per_image else 1, *[1] * (first.dim() - 1)]
     alpha, beta = (
         torch.rand(shape, dtype=first.dtype, device=first.device)
         if drawn
@@ -168,7 +168,7 @@ class MulSlices(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Map (N, …), with N up to `size`, to the same shape."""
-        constants = self.constants.to(input.dtype)[: len(input)]
+        constants = self.constants.to(input.dtype)[: input.shape[0]]
         return input * constants.reshape([-1, *[1] * (input.dim() - 1)])
 
     def extra_repr(self) -> str:

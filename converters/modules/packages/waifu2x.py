@@ -49,7 +49,7 @@ def scale_table(source: LuaObject, context: Context) -> nn.Module:
 
 def _number_per_example(tensor: torch.Tensor) -> torch.Tensor:
     """Return numbers between 0 and 1, drawn anew, that broadcast over the examples of a batch."""
-    shape = [len(tensor), *[1] * (tensor.dim() - 1)]
+    shape = [tensor.shape[0], *[1] * (tensor.dim() - 1)]
     return torch.rand(shape, dtype=tensor.dtype, device=tensor.device)
 
 

@@ -126,6 +126,8 @@ class _Constants:
             is_constant = all(name in self._values for name in names)
             if is_constant and (names or node.op_type == "Constant"):
                 self._evaluate(node, names)
+            elif node.op_type == "Shape" and (sizes := _known_sizes(node)) is not None:
+                self._values[str(node.outputs[0].name)] = Constant(sizes, False)
             elif node.op_type == "CastLike" and names[0] in self._values:
                 # Of the value that it is cast like, the dtype is known: all is single precision.
                 constant = self._values[names[0]]
@@ -187,6 +189,17 @@ def _factor_like(weight: np.ndarray, factor: np.ndarray, layer: onnx_ir.Node) ->
         return repeated.reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
     is_transposed = layer.op_type == "Gemm" and not layer.attributes.get_int("transB", 0)
     return factor if is_transposed else factor.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _known_sizes(node: onnx_ir.Node) -> np.ndarray | None:
+    """Return what a Shape gives; None where a size is not known before the graph runs."""
+    (value,) = node.inputs
+    if value is None or value.shape is None:
+        return None
+    start, end = (node.attributes.get_int(name, None) for name in ("start", "end"))
+    sizes = value.shape.dims[start:end]
+    known = [size for size in sizes if isinstance(size, int)]
+    return np.array(known, np.int64) if len(known) == len(sizes) else None
 
 
 def _input_names(node: onnx_ir.Node) -> list[str]:

@@ -7,6 +7,7 @@ was traced, and optimized here by the rules that keep what it computes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -154,9 +155,30 @@ class _Rewrite(onnx_ir.passes.InPlacePass):
         # First, before a factor of 1 or an addend of 0 is taken out of what it replaces.
         changed = rewriter.RewriteRuleSet([ONE_LRN]).apply_to_model(model)
         changed += rewriter.RewriteRuleSet(_RULES).apply_to_model(model)
+        _restore_initializers(model.graph)
         common.IdentityEliminationPass()(model)
         common.RemoveUnusedNodesPass()(model)
         return onnx_ir.passes.PassResult(model, bool(changed))
+
+
+def _restore_initializers(graph: onnx_ir.Graph) -> None:
+    """Give back to a graph the constants that its nodes read and it no longer has.
+
+    onnxscript names a new constant after what its node reads, so that the second branch that clips
+    the same value, or the second normalization of a shared weight, takes the place of the first.
+    """
+    for node in traversal.RecursiveGraphIterator(graph):
+        for value in node.inputs:
+            if value is None or value.const_value is None or value.producer() is not None:
+                continue
+            if value.graph is None:
+                value.name = _unused_name(graph, f"{value.name}")
+                graph.register_initializer(value)
+
+
+def _unused_name(graph: onnx_ir.Graph, name: str) -> str:
+    names = (f"{name}_{number}" for number in itertools.count(1))
+    return next(one for one in names if one not in graph.initializers)
 
 
 class _PlainReshapes(onnx_ir.passes.InPlacePass):
