@@ -85,7 +85,9 @@ class TestEveryLab:
         repeatable = [step for step in steps if step["words"][0] in ("plot", "evaluate", "summary")]
         assert repeatable
         for step in repeatable[:4]:
-            assert main([*step["words"], "--json"]) == 0
+            words = {*step["words"]}
+            again = ["--overwrite"] if "--output" in words and "--overwrite" not in words else []
+            assert main([*step["words"], *again, "--json"]) == 0
             assert json.loads(capsys.readouterr().out) == step["result"]
 
     @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])

@@ -192,8 +192,15 @@ def _factor_like(weight: np.ndarray, factor: np.ndarray, layer: onnx_ir.Node) ->
 
 
 def _known_sizes(node: onnx_ir.Node) -> np.ndarray | None:
-    """Return what a Shape gives; None where a size is not known before the graph runs."""
+    """Return how many ones and zeros a normalization without weights has; None for other shapes.
+
+    torch makes them of the shape of what is normalized: a Shape, and two Expand.
+    """
     (value,) = node.inputs
+    makers = node.outputs[0].consumers()
+    normalizations = [user for maker in makers for user in maker.outputs[0].consumers()]
+    if {user.op_type for user in normalizations} != {"BatchNormalization"}:
+        return None
     if value is None or value.shape is None:
         return None
     start, end = (node.attributes.get_int(name, None) for name in ("start", "end"))
