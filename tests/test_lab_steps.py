@@ -87,6 +87,30 @@ def test_a_record_that_a_kill_left_incomplete_is_repaired(tmp_path: Path) -> Non
         assert [line["words"][1] for line in lines[1:]] == ["a", "b", "c"]
 
 
+def test_a_command_that_was_killed_behind_its_file_replaces_it(tmp_path: Path) -> None:
+    """The command line refuses to, and the lab could not go on."""
+    lab, commands = tmp_path / "lab", Commands()
+    steps = start(lab, commands)
+    for name in ("figure.png", "run", "other.png"):
+        (lab / name).write_text("written by the command, which is killed before it is recorded")
+        if name != "other.png":
+            steps.path(name)
+    steps.run("before", output=steps.path("done.png"))
+    again = start(lab, commands)
+    step = again.run("plot", "samples", output=again.path("figure.png"))
+    words = ["plot", "samples", "--output", str(lab / "figure.png")]
+    assert commands.run.pop() == [*words, "--overwrite"]
+    # The record and the report show the command as a reader would type it.
+    assert step.words == tuple(words)
+    again.run("train", output=again.path("run"), resume="auto")
+    again.run("plot", output=again.path("other.png"))  # Not the lab's: it was not asked for before.
+    again.run("plot", output=again.path("new.png"))
+    again.run("predict", output=tmp_path / "figure.png")
+    assert not any("--overwrite" in words for words in commands.run)
+    again.run("plot", "curves", output=again.path("run"), overwrite=True)
+    assert commands.run.pop().count("--overwrite") == 1
+
+
 def test_a_failed_command_is_named_and_runs_again(tmp_path: Path) -> None:
     steps = start(tmp_path / "lab", Commands())
     steps.run("inspect", "a")

@@ -7,6 +7,7 @@ resumes behind the last recorded command.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -88,13 +89,15 @@ class Steps:
         self._names: set[str] = set()
         self._run = run
         self._say = say
+        self._names_before: frozenset[str] = frozenset()
         self._recorded = self._open(json.loads(json.dumps(settings)), overwrite)
 
     def run(self, *words: Word, **options: Word | bool | None) -> Step:
         """Run a command, or return its recorded step.
 
-        A command that was killed is not recorded and runs again. Pass `resume="auto"` (training)
-        or `overwrite=True` where it would otherwise refuse to replace its own files.
+        A command that was killed is not recorded and runs again, and replaces what it wrote to
+        `output`. Pass `resume="auto"` (training) where it is to go on, or `overwrite=True` where
+        it writes elsewhere.
 
         Args:
             words: The command and its positional arguments.
@@ -130,7 +133,7 @@ class Steps:
         self._say(f"$ {command}")
         start = time.perf_counter()
         try:
-            result = self._run(list(arguments))
+            result = self._run([*arguments, *self._overwrite(arguments)])
         except (TorchliftError, OSError) as error:
             raise LabError(f"{command}: {error}") from error
         seconds = round(time.perf_counter() - start, 2)
@@ -138,6 +141,14 @@ class Steps:
         self._record(vars(step))
         self._recorded[step.words] = step
         return step
+
+    def _overwrite(self, arguments: Sequence[str]) -> list[str]:
+        """Return the option to replace what a command wrote before it was killed."""
+        words = dict(itertools.pairwise(arguments))
+        output = Path(words.get("--output", self.folder))
+        is_ours = output.parent == self.folder and output.name in self._names_before
+        is_left = is_ours and output.exists() and not {"--overwrite", "--resume"} & {*arguments}
+        return ["--overwrite"] if is_left else []
 
     def _record(self, entry: dict[str, Any]) -> None:
         with (self.folder / _RECORD).open("a", encoding="utf-8") as file:
@@ -173,7 +184,8 @@ class Steps:
                 f"{self.folder} holds the lab with another value of {', '.join(changes)}; choose "
                 "another folder with output=…, or replace it with overwrite=True"
             )
-        self._names |= {entry["file"] for entry in entries if "file" in entry}
+        self._names_before = frozenset(entry["file"] for entry in entries if "file" in entry)
+        self._names |= self._names_before
         steps = [_step(entry) for entry in entries if "words" in entry]
         return {step.words: step for step in steps}
 
