@@ -18,6 +18,7 @@ from torch import nn
 
 from torchlift.converters import convert
 from torchlift.converters.modules import convert_recorded
+from torchlift.converters.modules.layers import adaptive_pooling
 
 
 @pytest.fixture(autouse=True)
@@ -374,6 +375,14 @@ EXPORTED = {
         (3, 6, 6),
     ),
 }
+
+
+@pytest.mark.parametrize("name", ["AdaptiveMaxPool2d", "AdaptiveAvgPool2d"])
+def test_windows_of_several_sizes_are_those_that_onnx_has(name: str) -> None:
+    """torch.nn's classes cannot be exported, unless the size is 1×1."""
+    class_name, fields, _ = EXPORTED[name]
+    assert type(layer(class_name, **fields)) is getattr(adaptive_pooling, name)
+    assert type(layer(class_name, W=1, H=1)) is getattr(nn, name)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx_ir
 import pytest
 import torch
 from onnx_check_support import failed
@@ -14,10 +15,12 @@ from test_onnx_check_rules import checking, flat
 from torch import nn
 
 from torchlift.converters.onnx import check, export
-from torchlift.converters.onnx.checker import runtime_checks
+from torchlift.converters.onnx.checker import reference, runtime_checks
 from torchlift.converters.onnx.checker.batch_results import BatchResults
 from torchlift.converters.onnx.checker.check_inputs import CheckBatch
 from torchlift.converters.onnx.checker.report import Finding
+from torchlift.converters.onnx.exporter import tracing
+from torchlift.converters.onnx.exporter.optimizer import optimize
 from torchlift.converters.saved import SavedModel
 
 PASSED = Finding("part", True, "")
@@ -75,6 +78,25 @@ def test_a_normalization_without_weights_is_part_of_the_layer_before_it(tmp_path
     assert report.passed, "\n".join(report.lines())
     (weights,) = [finding for finding in report.findings if finding.name == "weights"]
     assert weights.text.startswith("18 of 18 numbers")
+
+
+def test_a_fault_of_the_optimizer_is_not_found_right_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights are compared with the module's own, though names and shapes are the optimizer's."""
+
+    def faulty(model: onnx_ir.Model) -> dict[str, str]:
+        names = optimize(model)
+        for value in model.graph.initializers.values():
+            assert value.const_value is not None
+            value.const_value = onnx_ir.tensor(value.const_value.numpy() * np.float32(1.01))
+        return names
+
+    monkeypatch.setattr(tracing, "optimize", faulty)
+    monkeypatch.setattr(reference, "optimize", faulty)
+    model = SavedModel(nn.Linear(5, 3), "features")
+    export(model, tmp_path / "n.onnx", inputs=torch.ones(2, 5))
+    assert "weights" in failed(check(model, tmp_path / "n.onnx", inputs=torch.ones(2, 5)))
 
 
 @pytest.mark.usefixtures("edge_cases")
