@@ -133,7 +133,7 @@ class Steps:
         self._say(f"$ {command}")
         start = time.perf_counter()
         try:
-            result = self._run([*arguments, *self._overwrite(arguments)])
+            result = self._run([*arguments, *self._overwrite_option(arguments)])
         except (TorchliftError, OSError) as error:
             raise LabError(f"{command}: {error}") from error
         seconds = round(time.perf_counter() - start, 2)
@@ -142,7 +142,7 @@ class Steps:
         self._recorded[step.words] = step
         return step
 
-    def _overwrite(self, arguments: Sequence[str]) -> list[str]:
+    def _overwrite_option(self, arguments: Sequence[str]) -> list[str]:
         """Return the option to replace what a command wrote before it was killed."""
         words = dict(itertools.pairwise(arguments))
         output = Path(words.get("--output", self.folder))

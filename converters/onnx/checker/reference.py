@@ -88,7 +88,7 @@ def reference_of(pair: ExportPair, inputs: Any) -> Reference:
     for name, old in optimize(model).items():
         if old in constants:
             constants[name] = constants[old]
-    # What depends on shapes is known to the exporter only; the outputs show whether it is right.
+    # What else depends on shapes only the exporter knows; the outputs show whether it is right.
     for name, value in model.graph.initializers.items():
         if name not in constants and value.const_value is not None:
             constants[name] = Constant(value.const_value.numpy(), True)
@@ -126,7 +126,7 @@ class _Constants:
             is_constant = all(name in self._values for name in names)
             if is_constant and (names or node.op_type == "Constant"):
                 self._evaluate(node, names)
-            elif node.op_type == "Shape" and (sizes := _known_sizes(node)) is not None:
+            elif node.op_type == "Shape" and (sizes := _normalized_channels(node)) is not None:
                 self._values[str(node.outputs[0].name)] = Constant(sizes, False)
             elif node.op_type == "CastLike" and names[0] in self._values:
                 # Of the value that it is cast like, the dtype is known: all is single precision.
@@ -191,10 +191,11 @@ def _factor_like(weight: np.ndarray, factor: np.ndarray, layer: onnx_ir.Node) ->
     return factor if is_transposed else factor.reshape(-1, *[1] * (weight.ndim - 1))
 
 
-def _known_sizes(node: onnx_ir.Node) -> np.ndarray | None:
-    """Return how many ones and zeros a normalization without weights has; None for other shapes.
+def _normalized_channels(node: onnx_ir.Node) -> np.ndarray | None:
+    """Return how many channels a Shape counts for a normalization without weights; else None.
 
-    torch makes them of the shape of what is normalized: a Shape, and two Expand.
+    torch makes as many ones and zeros as it gives, each by an Expand. What another Shape gives is
+    left to the outputs to show.
     """
     (value,) = node.inputs
     makers = node.outputs[0].consumers()

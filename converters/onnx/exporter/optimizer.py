@@ -164,15 +164,15 @@ class _Rewrite(onnx_ir.passes.InPlacePass):
 def _restore_initializers(graph: onnx_ir.Graph) -> None:
     """Give back to a graph the constants that its nodes read and it no longer has.
 
-    onnxscript names a new constant after what its node reads, so that the second branch that clips
-    the same value, or the second normalization of a shared weight, takes the place of the first.
+    onnxscript names the limits that it joins after the value that they limit: those of a second
+    branch that limits the same value take the place of the first.
     """
     for node in traversal.RecursiveGraphIterator(graph):
         for value in node.inputs:
             if value is None or value.const_value is None or value.producer() is not None:
                 continue
             if value.graph is None:
-                value.name = _unused_name(graph, f"{value.name}")
+                value.name = _unused_name(graph, str(value.name))
                 graph.register_initializer(value)
 
 
